@@ -1,0 +1,87 @@
+# make demo and make test need nothing but Python 3.11 or newer: the environment builds itself in .venv.
+
+SHELL := /bin/sh
+BIN := .venv/bin
+STAMP := .venv/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+LOCKED := install --no-deps --require-hashes -r requirements.lock
+PYTEST := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+MAKEFLAGS += --no-print-directory
+
+.PHONY: help demo test check lint bench lock ahead wheel-test clean
+
+help:
+	@echo "make demo        three nodes on this machine, faults, heal: the story in a minute"
+	@echo "make test        the tests (under three minutes)"
+	@echo "make check       what CI runs: format, lint, types, layers, tests"
+	@echo "make bench       the benchmarks"
+	@echo "make wheel-test  build the wheel, install it elsewhere, run the tests against it"
+	@echo "make ahead       types and wheels for Python 3.12 to 3.14"
+	@echo "make lock        resolve requirements.lock anew"
+	@echo "make clean       remove what builds and tests left (.venv stays)"
+
+demo: $(STAMP)
+	@$(BIN)/kvbus demo
+
+test: $(STAMP)
+	@$(PYTEST)
+
+check: lint
+	@$(PYTEST)
+
+lint: $(STAMP)
+	@echo "format"; $(BIN)/ruff format --quiet --check . > .venv/format.txt || { echo "Some files are not formatted; run $(BIN)/ruff format ."; exit 1; }
+	@echo "lint"; $(BIN)/ruff check --quiet .
+	@echo "types: mypy"; $(BIN)/mypy --no-error-summary
+	@echo "types: pyright"; $(BIN)/pyright --level error
+	@echo "layers"; $(BIN)/lint-imports --no-logo > .venv/layers.txt || { cat .venv/layers.txt; exit 1; }
+
+bench: $(STAMP)
+	@$(BIN)/python -m benchmarks
+
+# The lock holds the runtime, the speed extra and the development tools, for every platform and Python at once.
+lock: $(STAMP)
+	@$(PIP) install uv
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-header --no-emit-index-url \
+	  --extra speed --group dev --output-file requirements.lock pyproject.toml
+	@! grep -n -e '://' -e '$(CURDIR)' requirements.lock || { echo "requirements.lock names an address"; exit 1; }
+
+# Only Python 3.11 runs the tests; for newer ones the types must hold and every dependency must have a wheel.
+ahead: $(STAMP)
+	@for version in 3.12 3.13 3.14; do \
+	  $(BIN)/pyright --level error --pythonversion $$version || exit 1; \
+	  $(PIP) download --no-deps --require-hashes --only-binary=:all: --python-version $$version \
+	    --dest .venv/wheels -r requirements.lock || exit 1; \
+	  echo "Python $$version: types hold, $$(ls .venv/wheels | wc -l) wheels found"; rm -rf .venv/wheels; \
+	done
+
+# The checkout must be out of reach: only the tests, without tidy, and pytest's settings are carried over.
+wheel-test: $(STAMP)
+	@place=$$(mktemp -d); trap 'rm -rf "$$place"' EXIT; set -e; \
+	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir "$$place" .; \
+	echo "built $$(basename "$$place"/*.whl)"; \
+	$(BIN)/python -m venv "$$place/venv"; \
+	"$$place/venv/bin/python" -m pip --disable-pip-version-check -qq $(LOCKED); \
+	"$$place/venv/bin/python" -m pip --disable-pip-version-check -qq install --no-deps --no-index "$$place"/*.whl; \
+	mkdir "$$place/run"; cp -R pyproject.toml tests "$$place/run"; rm -rf "$$place/run/tests/tidy"; \
+	cd "$$place/run"; PATH="$$place/venv/bin:$$PATH" KVBUS_WHEEL=1 python -m pytest -q -o pythonpath=
+
+clean:
+	@rm -rf build dist .bench .demo .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# An environment whose Python is gone or too old is made anew; any other one is brought up to date.
+$(STAMP): requirements.lock pyproject.toml
+	@set -e; recent='import sys; sys.exit(sys.version_info < (3, 11))'; \
+	if ! $(BIN)/python -c "$$recent" 2>/dev/null; then \
+	  for python in python3 python3.14 python3.13 python3.12 python3.11 python ""; do \
+	    test -z "$$python" || ! "$$python" -c "$$recent" 2>/dev/null || break; \
+	  done; \
+	  test -n "$$python" || { echo "kvbus needs Python 3.11 or newer and found none: install it, then run make again."; exit 1; }; \
+	  echo "Building .venv with $$($$python --version); this takes a minute, once."; \
+	  $$python -m venv --clear .venv || { echo "Python cannot make environments: on Debian or Ubuntu install python3-venv."; exit 1; }; \
+	fi; \
+	$(PIP) $(LOCKED); \
+	$(PIP) install --no-deps --no-build-isolation -e .; \
+	touch $(STAMP)

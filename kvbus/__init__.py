@@ -1,0 +1,85 @@
+"""kvbus: a distributed key-value store over ZeroMQ, available or consistent as each keyspace chooses.
+
+``Client``, ``AsyncClient`` and the error tree are loaded on first use, so that ``import kvbus`` costs next to nothing::
+
+    from kvbus import Client
+
+    with Client(["tcp://127.0.0.1:7401"]) as client:
+        ...
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kvbus.client import AsyncClient, Client
+    from kvbus.errors import (
+        BadRequest,
+        ClientError,
+        ConfigError,
+        Conflict,
+        Corrupt,
+        CorruptionError,
+        Internal,
+        KvbusError,
+        NoQuorum,
+        Overloaded,
+        PeerProtocolError,
+        ReadOnly,
+        RequestTimeout,
+        SessionExpired,
+        ShuttingDown,
+        StaleEpoch,
+        TooLarge,
+        TooManySiblings,
+        Unauthorized,
+        UnknownKeyspace,
+        UnknownOp,
+        Unsupported,
+    )
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [
+    "AsyncClient",
+    "BadRequest",
+    "Client",
+    "ClientError",
+    "ConfigError",
+    "Conflict",
+    "Corrupt",
+    "CorruptionError",
+    "Internal",
+    "KvbusError",
+    "NoQuorum",
+    "Overloaded",
+    "PeerProtocolError",
+    "ReadOnly",
+    "RequestTimeout",
+    "SessionExpired",
+    "ShuttingDown",
+    "StaleEpoch",
+    "TooLarge",
+    "TooManySiblings",
+    "Unauthorized",
+    "UnknownKeyspace",
+    "UnknownOp",
+    "Unsupported",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name on its first use."""
+    if name not in __all__:
+        raise AttributeError(f"module 'kvbus' has no attribute {name!r}")
+    home = "kvbus.client" if name in ("AsyncClient", "Client") else "kvbus.errors"
+    value: object = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

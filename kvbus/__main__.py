@@ -1,0 +1,5 @@
+"""``python -m kvbus`` is the ``kvbus`` command."""
+
+from kvbus.cli.main import main
+
+main()

@@ -1,0 +1,215 @@
+"""``kvbus cluster``: a cluster of node processes on this machine."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kvbus.cli.local_cluster import STOP_SECONDS, ClusterFolder, LocalNode, check_ports, planned_node
+from kvbus.cli.options import OutputOption
+from kvbus.cli.output import Output, complain, failures_shown, print_json, say, table, waiting
+from kvbus.errors import ConfigError
+
+app = typer.Typer(help="Run a cluster of nodes on this machine.", no_args_is_help=True)
+
+DEFAULT_NODES = 3
+DEFAULT_BASE_PORT = 7400
+
+FolderOption = Annotated[Path, typer.Option("--dir", help="The cluster's folder.", show_default=False)]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A node's name, such as n2.", show_default=False)]
+
+
+@app.command()
+def up(
+    folder: FolderOption,
+    nodes: Annotated[
+        int | None, typer.Option(min=1, max=99, help=f"How many nodes.  [default: {DEFAULT_NODES}]", show_default=False)
+    ] = None,
+    mode: Annotated[str | None, typer.Option(help="ap or cp: the default keyspace's mode.  [default: ap]")] = None,
+    base_port: Annotated[
+        int | None,
+        typer.Option(
+            min=1024,
+            max=65_532,
+            help=f"The first node's first port; each has ten.  [default: {DEFAULT_BASE_PORT}]",
+            show_default=False,
+        ),
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="A TOML file with settings for all nodes.")] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Start a cluster and wait until it is ready.
+
+    A folder that holds a stopped cluster starts that one again, with its data and, where no option says otherwise,
+    its settings.
+    """
+    from kvbus.cli.launch import start, wait_until_ready
+
+    with failures_shown(output):
+        if mode == "cp":
+            raise ConfigError("mode cp is not available yet; use ap")
+        if mode not in (None, "ap"):
+            raise typer.BadParameter(f"there is no mode {mode!r}; choose ap", param_hint="--mode")
+        place = ClusterFolder(folder)
+        chosen = _prepared(place, nodes, mode, base_port, config)
+        check_ports(chosen)
+        launched = []
+        try:
+            for node in chosen:
+                launched.append(start(node))
+                place.write([replace(each.node, pid=each.process.pid) for each in launched] + chosen[len(launched) :])
+            with waiting("starting") as progress:
+                wait_until_ready(launched, [], progress)
+        except BaseException:
+            for each in launched:
+                each.process.kill()
+                each.process.wait()
+            place.write(chosen)
+            raise
+        if output is Output.JSON:
+            _print_nodes(place.nodes(), output)
+            return
+        names = f"{len(chosen)} nodes" if len(chosen) > 1 else "1 node"
+        say(f"{names} ready in {folder}; the first serves clients at {chosen[0].client}")
+        say(f"  kvbus put greeting hello --dir {folder}")
+        say(f"  kvbus get greeting --dir {folder}")
+
+
+def _prepared(
+    place: ClusterFolder, nodes: int | None, mode: str | None, base_port: int | None, config: Path | None
+) -> list[LocalNode]:
+    """Return the stopped nodes to start, their folders and configuration files in place."""
+    from kvbus.cli.cluster_setup import write_configs
+
+    before = place.nodes() if place.exists() else []
+    alive = [node.name for node in before if node.is_running()]
+    if alive:
+        raise ConfigError(
+            f"the cluster in {place.folder} is running already ({', '.join(alive)}); "
+            f"stop it with: kvbus cluster down --dir {place.folder}"
+        )
+    if before and nodes not in (None, len(before)):
+        raise ConfigError(
+            f"{place.folder} holds the data of {len(before)} nodes, not {nodes}; leave out --nodes or choose another --dir"
+        )
+    stopped = [replace(node, pid=None) for node in before]
+    if stopped and mode is None and base_port is None and config is None:
+        return stopped
+    count = len(before) or nodes or DEFAULT_NODES
+    first = base_port or (_base_port(before[0]) if before else DEFAULT_BASE_PORT)
+    planned = [planned_node(place.folder, number, first) for number in range(count)]
+    write_configs(planned, mode=mode or "ap", extra=config, environ=os.environ)
+    return planned
+
+
+def _base_port(first: LocalNode) -> int:
+    return int(first.client.rpartition(":")[2])
+
+
+@app.command()
+def down(folder: FolderOption, output: OutputOption = Output.TABLE) -> None:
+    """Stop all nodes cleanly; their data stay."""
+    with failures_shown(output):
+        place = ClusterFolder(folder)
+        running = [node for node in place.nodes() if node.is_running()]
+        for node in running:
+            node.request_stop()
+        with waiting("stopping") as progress:
+            for number, node in enumerate(running):
+                progress(number, len(running))
+                if not node.wait_for_end():
+                    node.kill()
+                    complain(f"{node.name} did not stop within {STOP_SECONDS:.0f} s and was killed")
+        place.write([replace(node, pid=None) for node in place.nodes()])
+        if output is Output.JSON:
+            _print_nodes(place.nodes(), output)
+        else:
+            say(f"stopped {', '.join(node.name for node in running)}" if running else "no node was running")
+
+
+@app.command()
+def status(folder: FolderOption, output: OutputOption = Output.TABLE) -> None:
+    """Show the nodes' processes."""
+    with failures_shown(output):
+        _print_nodes(ClusterFolder(folder).nodes(), output)
+
+
+@app.command()
+def start(name: NameArgument, folder: FolderOption, output: OutputOption = Output.TABLE) -> None:
+    """Start one stopped node and wait until it is ready."""
+    from kvbus.cli.launch import start as launch
+    from kvbus.cli.launch import wait_until_ready
+
+    with failures_shown(output):
+        place = ClusterFolder(folder)
+        node = place.node(name)
+        if node.is_running():
+            _after(place, name, f"{name} is running already", output)
+            return
+        check_ports([node])
+        others = [each for each in place.nodes() if each.name != name and each.is_running()]
+        launched = launch(node)
+        place.set_pid(name, launched.process.pid)
+        try:
+            with waiting("starting") as progress:
+                wait_until_ready([launched], others, progress)
+        except BaseException:
+            launched.process.kill()
+            launched.process.wait()
+            place.set_pid(name, None)
+            raise
+        _after(place, name, f"{name} is ready at {node.client}", output)
+
+
+@app.command()
+def stop(name: NameArgument, folder: FolderOption, output: OutputOption = Output.TABLE) -> None:
+    """Stop one node cleanly (SIGTERM)."""
+    with failures_shown(output):
+        place = ClusterFolder(folder)
+        node = place.node(name)
+        told = f"{name} was not running"
+        if node.is_running():
+            told = f"stopped {name}" if node.stop() else f"{name} did not stop in time and was killed"
+        place.set_pid(name, None)
+        _after(place, name, told, output)
+
+
+@app.command()
+def kill(name: NameArgument, folder: FolderOption, output: OutputOption = Output.TABLE) -> None:
+    """End one node at once, as a crash would (SIGKILL)."""
+    with failures_shown(output):
+        place = ClusterFolder(folder)
+        node = place.node(name)
+        told = f"{name} was not running"
+        if node.is_running():
+            node.kill()
+            told = f"killed {name}"
+        place.set_pid(name, None)
+        _after(place, name, told, output)
+
+
+def _after(place: ClusterFolder, name: str, told: str, output: Output) -> None:
+    if output is Output.JSON:
+        _print_nodes([place.node(name)], output)
+    else:
+        say(told)
+
+
+def _print_nodes(nodes: list[LocalNode], output: Output) -> None:
+    if output is Output.JSON:
+        print_json({"nodes": [{**asdict(node), "state": _state(node)} for node in nodes]})
+        return
+    table(
+        ["node", "state", "pid", "client", "http", "data"],
+        [[n.name, _state(n), str(n.pid or ""), n.client, f"http://{n.http}", n.data_dir] for n in nodes],
+    )
+
+
+def _state(node: LocalNode) -> str:
+    if node.is_running():
+        return "running"
+    return "stopped" if node.pid is None else "ended"

@@ -1,0 +1,45 @@
+"""The ``kvbus`` command."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kvbus import __version__
+from kvbus.cli import cluster, node
+
+app = typer.Typer(
+    help="A distributed key-value store: available or consistent, as each keyspace chooses.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+app.add_typer(cluster.app, name="cluster")
+app.command()(node.node)
+app.command("check-config")(node.check_config)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"kvbus {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def version(
+    show: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Give every command the common options."""
+
+
+def main() -> None:
+    """Run the command line; an interrupted command says so in one line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""One node's process on this machine: start it, recognise it, signal it, read its last words."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+
+def spawn(config: Path, log: Path) -> subprocess.Popen[bytes]:
+    """Start ``kvbus node --config CONFIG`` detached from this terminal; what it says is appended to ``log``."""
+    with log.open("ab") as out:
+        return subprocess.Popen(
+            [sys.executable, "-m", "kvbus", "node", "--config", str(config)],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def is_node(pid: int | None, config: str) -> bool:
+    """Say whether process ``pid`` is alive and is the node that runs with the file ``config``.
+
+    A process id is given again after a node's end, so the command line must name that very file.
+    """
+    return pid is not None and config in _command_line(pid)
+
+
+def _command_line(pid: int) -> list[str]:
+    """Return a process's arguments; none when it has ended, even if nobody has collected it."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="surrogateescape").split("\0")
+    except FileNotFoundError:
+        if Path("/proc/self/cmdline").exists():
+            return []
+    except OSError:
+        return []
+    shown = subprocess.run(["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return shown.stdout.split(" ")
+
+
+def send_signal(pid: int, number: signal.Signals) -> None:
+    """Send a signal; a process that has ended is left in peace."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def last_line(log: Path, start: int) -> str:
+    """Return the last line that holds text in ``log`` behind byte ``start``."""
+    try:
+        with log.open("rb") as file:
+            file.seek(start)
+            lines = file.read().decode(errors="replace").split("\n")
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")

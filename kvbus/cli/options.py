@@ -1,0 +1,60 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kvbus.cli.output import Output
+
+_WHERE = "Where the cluster is"
+_QUORUM = "How many must answer"
+
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="A table to read, or JSON for programs.")]
+FolderOption = Annotated[
+    Path | None,
+    typer.Option("--dir", help="A local cluster's folder.  [env: KVBUS_DIR]", rich_help_panel=_WHERE),
+]
+ConnectOption = Annotated[
+    str | None,
+    typer.Option(
+        "--connect",
+        metavar="tcp://HOST:PORT[,…]",
+        help="Client addresses, tried in this order.  [env: KVBUS_CONNECT]",
+        rich_help_panel=_WHERE,
+    ),
+]
+KeyspaceOption = Annotated[str, typer.Option("--ks", help="The keyspace.", metavar="KEYSPACE")]
+ReadQuorumOption = Annotated[
+    int | None, typer.Option("--r", min=1, max=255, help="Replicas that must answer.", rich_help_panel=_QUORUM)
+]
+WriteQuorumOption = Annotated[
+    int | None, typer.Option("--w", min=1, max=255, help="Replicas that must have stored.", rich_help_panel=_QUORUM)
+]
+ReadPrimariesOption = Annotated[
+    int | None, typer.Option("--pr", min=1, max=255, help="As --r, primaries only.", rich_help_panel=_QUORUM)
+]
+WritePrimariesOption = Annotated[
+    int | None, typer.Option("--pw", min=1, max=255, help="As --w, primaries only.", rich_help_panel=_QUORUM)
+]
+LevelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--cl",
+        help="Instead of numbers: one, quorum, all, local_one, local_quorum, each_quorum.",
+        rich_help_panel=_QUORUM,
+    ),
+]
+ContextOption = Annotated[
+    str | None, typer.Option("--ctx", metavar="HEX", help="The context of an earlier get: what this write has seen.")
+]
+TtlOption = Annotated[int | None, typer.Option("--ttl-ms", min=1, help="Forget the value after this many ms.")]
+DeadlineOption = Annotated[int, typer.Option("--deadline-ms", min=1, max=600_000, help="Wait at most this long.")]
+ReceiptOption = Annotated[bool, typer.Option("--receipt", help="Show who answered and what that guarantees.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the single events (dots) behind the clock.")]
+KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="Text; stored as UTF-8.", show_default=False)]
+
+DEFAULT_KEYSPACE = "default"
+DEFAULT_DEADLINE_MS = 5000

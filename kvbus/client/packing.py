@@ -1,0 +1,103 @@
+"""Operations of one turn to frames.
+
+Gets and puts that share keyspace, options and replica set share a frame; everything else travels alone. A batch never
+holds a key twice, and writes of one key leave in the order of their submission.
+Source: PROTOCOL.md, "Body"; performance.md, "Design that follows" (3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kvbus.client.operation import PACKED, Operation
+from kvbus.client.routing import ANY_NODE, RoutingTable
+from kvbus.client.url import DEFAULT_KEYSPACE
+from kvbus.wire.cbor import dumps
+
+BATCH_KEYS = 1024
+FRAME_BYTES = 1 << 20
+DEFAULT_DEADLINE_MS = 5000
+
+
+class Frame:
+    """Operations that travel together to one node.
+
+    ``group`` is their replica set's number in the routing table; ``size_bytes`` counts keys, values and contexts.
+    """
+
+    __slots__ = ("group", "operations", "position", "size_bytes")
+
+    def __init__(self, group: int, position: int) -> None:
+        self.group = group
+        self.position = position
+        self.operations: list[Operation] = []
+        self.size_bytes = 0
+
+    def encode(self, request_id: int, now: float) -> bytes:
+        """Return the request's body."""
+        operations = self.operations
+        first = operations[0]
+        fields: dict[str, object] = {"id": request_id}
+        if first.kind in PACKED and len(operations) > 1:
+            self._encode_columns(fields)
+        else:
+            fields["op"] = first.kind
+            for name, value in (("key", first.key), ("value", first.value), ("ctx", first.ctx)):
+                if value is not None:
+                    fields[name] = value
+        if first.keyspace != DEFAULT_KEYSPACE:
+            fields["ks"] = first.keyspace
+        fields.update(first.options)
+        left_ms = max(1, round((first.deadline - now) * 1000))
+        deadline_ms = min(first.deadline_ms, left_ms)
+        if deadline_ms != DEFAULT_DEADLINE_MS:
+            fields["deadline_ms"] = deadline_ms
+        return dumps(fields)
+
+    def _encode_columns(self, fields: dict[str, object]) -> None:
+        operations = self.operations
+        fields["op"] = PACKED[operations[0].kind]
+        fields["keys"] = [operation.key for operation in operations]
+        if operations[0].kind == "put":
+            fields["values"] = [operation.value for operation in operations]
+            contexts = [operation.ctx for operation in operations]
+            if any(contexts):
+                fields["ctxs"] = contexts
+
+
+def pack(
+    operations: Iterable[Operation], table: RoutingTable | None, *, packing: bool, batch_keys: int = BATCH_KEYS
+) -> list[Frame]:
+    """Return the frames that carry ``operations``, in the order in which they must leave.
+
+    ``table`` is None where requests may go to any node; ``packing`` False gives each operation a frame of its own.
+    """
+    frames: list[Frame] = []
+    open_frames: dict[tuple[object, ...], Frame] = {}
+    last_write: dict[bytes, int] = {}
+    for operation in operations:
+        key, kind = operation.key, operation.kind
+        group = ANY_NODE if table is None or key is None else table.group_of(operation.keyspace, key)
+        if not packing or operation.alone or kind not in PACKED:
+            frame = Frame(group, len(frames))
+            frames.append(frame)
+        else:
+            # What is sent again has less time left than its deadline_ms says, and all of its old frame the same.
+            time = operation.deadline if operation.tries else operation.deadline_ms
+            shared = (kind, operation.keyspace, group, operation.options, time)
+            found = open_frames.get(shared)
+            if (
+                found is None
+                or len(found.operations) >= batch_keys
+                or found.size_bytes >= FRAME_BYTES
+                or (kind == "put" and key is not None and last_write.get(key, -1) >= found.position)
+            ):
+                found = open_frames[shared] = Frame(group, len(frames))
+                frames.append(found)
+            frame = found
+        frame.operations.append(operation)
+        if key is not None:
+            frame.size_bytes += len(key) + len(operation.value or b"") + len(operation.ctx or b"")
+            if kind != "get":
+                last_write[key] = frame.position
+    return frames

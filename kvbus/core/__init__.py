@@ -1,0 +1,1 @@
+"""What both modes need, pure: no clock, socket, file, thread or global randomness."""

@@ -1,0 +1,76 @@
+"""Columns of byte strings: the one layout that peer frames and the commit log share.
+
+A column is ``count u32 | length u32 × count | bytes``, little-endian; the length ``0xFFFFFFFF`` stands for an
+absent item. Batches carry columns instead of a map an op, so that one encode serves every peer and the log.
+Source: FORMATS.md, "Columns".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from struct import pack, unpack_from
+from typing import cast
+
+ABSENT = 0xFFFFFFFF
+_COUNT_BYTES = 4
+
+
+class ColumnError(ValueError):
+    """The bytes are not a column."""
+
+
+def pack_column(items: Sequence[bytes | None]) -> bytes:
+    """Encode ``items``; an item may be absent (``None``) or empty."""
+    count = len(items)
+    if None in items:
+        lengths = [ABSENT if item is None else len(item) for item in items]
+        return pack(f"<{count + 1}I", count, *lengths) + b"".join([item for item in items if item is not None])
+    present = cast("Sequence[bytes]", items)
+    return pack(f"<{count + 1}I", count, *map(len, present)) + b"".join(present)
+
+
+def unpack_column(data: bytes, offset: int = 0) -> tuple[list[bytes | None], int]:
+    """Decode the column that starts at ``offset``; return its items and the offset behind it.
+
+    Raises:
+        ColumnError: the column does not fit into ``data``.
+    """
+    if offset + _COUNT_BYTES > len(data):
+        raise ColumnError(f"column head at {offset} is cut short")
+    (count,) = unpack_from("<I", data, offset)
+    start = offset + _COUNT_BYTES + 4 * count
+    if start > len(data):
+        raise ColumnError(f"column of {count} items at {offset} is cut short")
+    lengths = unpack_from(f"<{count}I", data, offset + _COUNT_BYTES)
+    if ABSENT in lengths:
+        return _unpack_sparse(data, lengths, start)
+    bounds = list(accumulate(lengths, initial=start))
+    if bounds[-1] > len(data):
+        raise ColumnError(f"column of {count} items at {offset} is cut short")
+    return [data[begin:end] for begin, end in pairwise(bounds)], bounds[-1]
+
+
+def unpack_full_column(data: bytes, offset: int = 0) -> tuple[list[bytes], int]:
+    """Decode a column of which no item may be absent.
+
+    Raises:
+        ColumnError: the column does not fit into ``data``, or an item is absent.
+    """
+    items, end = unpack_column(data, offset)
+    if None in items:
+        raise ColumnError(f"column at {offset} has an absent item")
+    return cast("list[bytes]", items), end
+
+
+def _unpack_sparse(data: bytes, lengths: tuple[int, ...], start: int) -> tuple[list[bytes | None], int]:
+    items: list[bytes | None] = []
+    for length in lengths:
+        if length == ABSENT:
+            items.append(None)
+            continue
+        items.append(data[start : start + length])
+        start += length
+    if start > len(data):
+        raise ColumnError("column is cut short")
+    return items, start

@@ -1,0 +1,147 @@
+"""The state of this node's links to its peers, from direct evidence only.
+
+========  ==================================  ======================================================
+state     entered when                        meaning
+========  ==================================  ======================================================
+down      at the start, on ``lost``           nothing is sent; replicas behind it are skipped at once
+up        on ``established``                  frames are sent and answers expected
+silent    nothing heard for ``silent_after``  frames are still sent, but nobody waits for the answer;
+          while an answer is due              any frame from the peer ends it
+========  ==================================  ======================================================
+"""
+
+from __future__ import annotations
+
+from kvbus.core.quorum import ReplicaSet
+from kvbus.core.types import NodeIndex
+
+_SAMPLES = 128
+_REFRESH = 32
+
+
+class PeerLink:
+    """One peer: whether it can be reached, whether it owes answers, and how long answers take."""
+
+    __slots__ = ("_cursor", "_fresh", "_samples", "due_since", "heard_at", "hedge_after", "is_up", "owed")
+
+    def __init__(self, hedge_first_seconds: float) -> None:
+        self.is_up = False
+        self.owed = 0
+        self.due_since: float | None = None
+        self.heard_at = 0.0
+        self.hedge_after = hedge_first_seconds
+        self._samples: list[float] = []
+        self._cursor = 0
+        self._fresh = 0
+
+    def observe(self, seconds: float, hedge_floor: float) -> None:
+        """Add one answer's time; every so often the 99th percentile of the recent ones becomes ``hedge_after``."""
+        if len(self._samples) < _SAMPLES:
+            self._samples.append(seconds)
+        else:
+            self._samples[self._cursor] = seconds
+            self._cursor = (self._cursor + 1) % _SAMPLES
+        self._fresh += 1
+        if self._fresh >= _REFRESH:
+            self._fresh = 0
+            ordered = sorted(self._samples)
+            self.hedge_after = max(hedge_floor, ordered[len(ordered) * 99 // 100])
+
+
+class Links:
+    """All peers of one node.
+
+    ``silent_after`` and the hedge bounds are in seconds. A read joins the next replica when one has not answered for
+    ``hedge_after``: the 99th percentile of its recent answers, at least ``hedge_floor``, at first ``hedge_first``.
+    """
+
+    def __init__(
+        self,
+        me: NodeIndex,
+        count: int,
+        *,
+        silent_after: float = 0.5,
+        hedge_floor: float = 0.005,
+        hedge_first: float = 0.05,
+    ) -> None:
+        self.me = me
+        self.silent_after = silent_after
+        self._hedge_floor = hedge_floor
+        self._hedge_first = hedge_first
+        self._links = [PeerLink(hedge_first) for _ in range(count)]
+        self._up = 1 << me
+        self.lost_total = 0
+
+    def set(self, peer: NodeIndex, is_up: bool) -> None:
+        """Take the transport's word that the link to ``peer`` was established or lost."""
+        link = self._links[peer]
+        if link.is_up and not is_up:
+            self.lost_total += 1
+        link.is_up = is_up
+        link.owed = 0
+        link.due_since = None
+        self._up = self._up | 1 << peer if is_up else self._up & ~(1 << peer)
+
+    def reachable(self) -> int:
+        """Return the nodes that frames can be sent to, as bits; this node is always one of them."""
+        return self._up
+
+    def responsive(self, now: float) -> int:
+        """Return the reachable nodes that are not silent, as bits."""
+        mask = self._up
+        for peer, link in enumerate(self._links):
+            if link.due_since is not None and now - link.due_since > self.silent_after:
+                mask &= ~(1 << peer)
+        return mask
+
+    def sent(self, peer: NodeIndex, now: float) -> None:
+        """Note that ``peer`` owes one more answer."""
+        link = self._links[peer]
+        link.owed += 1
+        if link.due_since is None:
+            link.due_since = now
+
+    def heard(self, peer: NodeIndex, now: float) -> None:
+        """Note that something came from ``peer``."""
+        link = self._links[peer]
+        link.heard_at = now
+        if link.due_since is not None:
+            link.due_since = now
+
+    def settled(self, peer: NodeIndex) -> None:
+        """Note that one answer from ``peer`` came or is no longer waited for."""
+        link = self._links[peer]
+        if link.owed:
+            link.owed -= 1
+            if not link.owed:
+                link.due_since = None
+
+    def observe(self, peer: NodeIndex, seconds: float) -> None:
+        """Add the time that one read answer from ``peer`` took."""
+        self._links[peer].observe(seconds, self._hedge_floor)
+
+    def hedge_after(self, peer: NodeIndex) -> float:
+        """Return how long, in seconds, to wait for ``peer`` before another replica is asked as well."""
+        return self._links[peer].hedge_after
+
+    def candidates(self, replicas: ReplicaSet, turn: int, now: float) -> list[NodeIndex]:
+        """Return the reachable replicas, best last: this node, then responsive peers in turn, silent ones first."""
+        reachable, responsive = self._up, self.responsive(now)
+        peers = [node for node in replicas.nodes if node != self.me and reachable >> node & 1]
+        if len(peers) > 1:
+            start = turn % len(peers)
+            peers = peers[start:] + peers[:start]
+            if reachable != responsive:
+                peers.sort(key=lambda node: responsive >> node & 1)
+        if replicas.mask >> self.me & 1:
+            peers.append(self.me)
+        return peers
+
+    def states(self, now: float) -> dict[NodeIndex, str]:
+        """Return each node's state by this node's own evidence: ``up``, ``silent`` or ``down``."""
+        responsive = self.responsive(now)
+        names: dict[NodeIndex, str] = {}
+        for peer in range(len(self._links)):
+            bit = 1 << peer
+            names[NodeIndex(peer)] = "up" if responsive & bit else "silent" if self._up & bit else "down"
+        return names

@@ -1,0 +1,47 @@
+"""Finds modes and engines: a built-in table first, so that a bare checkout works, then the entry points.
+
+Entry-point groups: ``kvbus.modes`` (an object like :class:`kvbus.ports.mode.ModePlugin`) and ``kvbus.storage`` (a
+function like :class:`kvbus.ports.engine.OpenEngine`). This is the only place that knows a plug-in by name.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import cast
+
+from kvbus.errors import ConfigError
+from kvbus.ports.engine import OpenEngine
+from kvbus.ports.mode import ModePlugin
+
+_MODES = {"ap": "kvbus_modes.ap:MODE"}
+_ENGINES = {"memory": "kvbus_storage:ENGINE"}
+
+
+def mode_plugin(name: str) -> ModePlugin:
+    """Return the mode called ``name``.
+
+    Raises:
+        ConfigError: there is none; the message lists those there are.
+    """
+    return cast("ModePlugin", _find("kvbus.modes", _MODES, name, "mode"))
+
+
+def engine_plugin(name: str) -> OpenEngine:
+    """Return the function that opens an engine of the kind ``name``.
+
+    Raises:
+        ConfigError: there is none; the message lists those there are.
+    """
+    return cast("OpenEngine", _find("kvbus.storage", _ENGINES, name, "engine"))
+
+
+def _find(group: str, table: dict[str, str], name: str, noun: str) -> object:
+    if name in table:
+        module, attribute = table[name].split(":")
+        return getattr(import_module(module), attribute)
+    installed = {point.name: point for point in entry_points(group=group)}
+    if name in installed:
+        return installed[name].load()
+    known = ", ".join(sorted({*table, *installed}))
+    raise ConfigError(f"no {noun} {name!r} is installed; choose one of: {known}")

@@ -1,0 +1,1 @@
+"""What a node needs from the world: one Protocol a file."""

@@ -1,0 +1,77 @@
+"""The file system as an engine sees it, narrow enough for a crash-clone to stand in for it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class AppendFile(Protocol):
+    """A file opened for appending."""
+
+    @property
+    def offset(self) -> int:
+        """Bytes written so far: where the next append lands."""
+        ...
+
+    def append(self, data: bytes) -> None:
+        """Write all of ``data`` at the end; a short write is continued.
+
+        Raises:
+            OSError: the disk is full or failing; a part of ``data`` may have been written.
+        """
+        ...
+
+    def sync(self) -> None:
+        """Make all appended bytes durable (fdatasync).
+
+        Raises:
+            OSError: the kernel may have dropped the pages; the caller must not go on with this file.
+        """
+        ...
+
+    def cut_back(self, offset: int) -> None:
+        """Drop what lies behind ``offset``, durably: the mend after a failed append.
+
+        Raises:
+            OSError: what the file holds behind ``offset`` is unknown; the caller must not go on with it.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the file without syncing; the fill behind its last byte goes."""
+        ...
+
+
+class Disk(Protocol):
+    """One data directory. Paths are relative to it, with ``/`` between their parts."""
+
+    def list(self, folder: str = "") -> list[str]:
+        """Return the sorted names of the files in ``folder``; empty when it does not exist."""
+        ...
+
+    def read(self, path: str, offset: int = 0, size: int = -1) -> bytes:
+        """Return ``size`` bytes of the file from ``offset`` on, fewer at its end; -1 means all of them.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
+        ...
+
+    def create(self, path: str, *, fill_step_bytes: int = 0) -> AppendFile:
+        """Create a file for appending, its directory entry durable; folders are made as needed.
+
+        With ``fill_step_bytes`` the file is filled with zeros ahead of its tail, a step at a time: a sync that need not
+        journal a new file size is faster. After a crash up to one step of zeros may follow the last byte.
+
+        Raises:
+            FileExistsError: the file exists.
+        """
+        ...
+
+    def replace(self, path: str, data: bytes) -> None:
+        """Put ``data`` at ``path`` in one durable step: temporary file, sync, rename, directory sync."""
+        ...
+
+    def remove(self, path: str) -> None:
+        """Remove the file durably."""
+        ...

@@ -1,0 +1,103 @@
+"""The storage engine as a node sees it: synchronous, and only the group commit waits for the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from kvbus.core.types import Lsn
+from kvbus.ports.disk import Disk
+
+
+class Engine(Protocol):
+    """An ordered map from engine keys to records, with a log.
+
+    Engine keys are ``space u32 | partition u16 | key`` (big-endian, so that a partition's data sorts together);
+    records are opaque bytes, final when they arrive: replay is last-entry-wins and the engine knows no merge.
+    Reads see every applied batch at once; a batch survives a crash once ``durable_lsn`` has reached its number. Which
+    crash the durability setting says: with ``batch`` a power cut too, with ``interval`` and ``none`` the process's own.
+    A number that was not durable may be given again after a crash.
+
+    **Failures.** A full disk makes the engine read-only (:class:`~kvbus.errors.ReadOnly`); reads go on. Any other
+    ``OSError`` that leaves an engine is fatal: each further call raises again, and the process must exit at once.
+    """
+
+    @property
+    def applied_lsn(self) -> Lsn:
+        """The number of the newest batch that reads can see; a failed commit sets it back to what is logged."""
+        ...
+
+    @property
+    def durable_lsn(self) -> Lsn:
+        """The number of the newest batch that survives a crash, as far as the durability setting promises."""
+        ...
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the record at ``key``, or None."""
+        ...
+
+    def multi_get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Return the records at ``keys``, in order, None where there is none."""
+        ...
+
+    def apply(self, keys: Sequence[bytes], records: Sequence[bytes], encoded: bytes | None = None) -> Lsn:
+        """Store ``records[i]`` at ``keys[i]`` and queue the batch for the log.
+
+        ``encoded``, where the caller has it already, is ``pack_column(keys) + pack_column(records)``.
+        A key may come twice; its last record wins.
+
+        Raises:
+            ReadOnly: the disk is full; nothing was stored.
+            ValueError: there are more keys than records or the other way round; nothing was stored.
+        """
+        ...
+
+    def commit(self) -> Lsn:
+        """Write and, as the durability setting says, sync all queued batches; return the new ``durable_lsn``.
+
+        Without queued batches it only does a sync that has become due, so call it when idle, too.
+
+        Raises:
+            ReadOnly: the disk is full. Every batch above ``applied_lsn`` failed: memory and log are as if none of them
+                had been applied, and nothing of them comes back after a restart.
+            OSError: a write or a sync failed; fatal, and the fate of the queued batches is unknown.
+        """
+        ...
+
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Yield ``(key, record)`` with ``start <= key < end`` in key order, as of the call.
+
+        The call itself takes time and memory in proportion to the range (two pointers an entry): ask for a partition.
+        """
+        ...
+
+    def roll(self) -> bool:
+        """Commit, and seal the current log segment when it is old or full enough; say whether it did.
+
+        Raises:
+            ReadOnly, OSError: as :meth:`commit`.
+        """
+        ...
+
+    def stats(self) -> dict[str, int]:
+        """Return gauges and counters: keys, memtable_bytes, log_bytes, log_segments, commits, synced_batches …"""
+        ...
+
+    def close(self) -> None:
+        """Commit, seal the log, release the files and take no more calls; a second close does nothing."""
+        ...
+
+
+class OpenEngine(Protocol):
+    """What an engine's package exports under the name ``ENGINE``: recover what the disk holds and open for use."""
+
+    def __call__(
+        self, disk: Disk, *, sync: str, interval_ms: int, on_sync: Callable[[float], None] | None = None
+    ) -> Engine:
+        """Open the engine.
+
+        Raises:
+            CorruptionError: stored data are damaged; nothing was changed.
+            ConfigError: a setting is wrong, or a newer version wrote the data.
+        """
+        ...

@@ -1,0 +1,100 @@
+"""The data directory's own papers: which node it belongs to, how often it was started, whom it has met.
+
+``node.json`` is replaced in one durable step at every start, so that an incarnation is never used twice, and at a
+clean stop, which hands the version hold on to the next start.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import cast
+from uuid import uuid4
+
+from kvbus.errors import ConfigError, CorruptionError
+from kvbus.ports.disk import Disk
+from kvbus.wire.handshake import Known
+
+_PATH = "node.json"
+_FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Papers:
+    """What ``node.json`` holds. ``hold_floor`` is set only between a clean stop and the next start."""
+
+    cluster: str
+    name: str
+    node_id: str
+    incarnation: int
+    hold_floor: int | None = None
+    known: Mapping[str, Known] = field(default_factory=dict[str, Known])
+
+
+class IdentityFile:
+    """Reads and replaces ``node.json`` in one data directory."""
+
+    def __init__(self, disk: Disk, path_shown: str) -> None:
+        self._disk = disk
+        self._path_shown = path_shown
+
+    def start(self, cluster: str, name: str) -> Papers:
+        """Mint the papers in an empty directory or check the present ones; raise the incarnation, durably.
+
+        The result still carries the hold that a clean stop handed on; on the disk it is used up.
+
+        Raises:
+            ConfigError: the directory belongs to another node or cluster.
+            CorruptionError: ``node.json`` cannot be read.
+        """
+        try:
+            papers = self._parse(self._disk.read(_PATH))
+        except FileNotFoundError:
+            if any(name != "LOCK" for name in self._disk.list()):
+                raise ConfigError(
+                    f"{self._path_shown} has files but no {_PATH}; give the node its own data directory or an empty one"
+                ) from None
+            papers = Papers(cluster=cluster, name=name, node_id=uuid4().hex, incarnation=0)
+        if papers.cluster != cluster:
+            raise ConfigError(
+                f"{self._path_shown} belongs to cluster {papers.cluster!r}, not {cluster!r}; "
+                "correct [cluster] name or [node] data_dir"
+            )
+        if papers.name != name:
+            raise ConfigError(
+                f"{self._path_shown} belongs to node {papers.name!r}, not {name!r}; correct [node] name or data_dir"
+            )
+        started = replace(papers, incarnation=papers.incarnation + 1)
+        self.save(replace(started, hold_floor=None))
+        return started
+
+    def save(self, papers: Papers) -> None:
+        """Replace ``node.json`` durably."""
+        fields = {
+            "format": _FORMAT,
+            "cluster": papers.cluster,
+            "name": papers.name,
+            "node_id": papers.node_id,
+            "incarnation": papers.incarnation,
+            "hold_floor": papers.hold_floor,
+            "known": {name: list(known) for name, known in papers.known.items()},
+        }
+        self._disk.replace(_PATH, json.dumps(fields, indent=2).encode())
+
+    def _parse(self, data: bytes) -> Papers:
+        try:
+            fields = cast("dict[str, object]", json.loads(data))
+            if fields["format"] != _FORMAT:
+                raise ConfigError(f"{self._path_shown}/{_PATH} has format {fields['format']}; upgrade kvbus")
+            known = cast("dict[str, tuple[str, int]]", fields["known"])
+            return Papers(
+                cluster=str(fields["cluster"]),
+                name=str(fields["name"]),
+                node_id=str(fields["node_id"]),
+                incarnation=int(cast("int", fields["incarnation"])),
+                hold_floor=cast("int | None", fields["hold_floor"]),
+                known={name: Known(*each) for name, each in known.items()},
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorruptionError("not readable; restore it from a backup", f"{self._path_shown}/{_PATH}", 0) from error

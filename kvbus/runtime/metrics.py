@@ -1,0 +1,100 @@
+"""Prometheus' view of a node: read at scrape time from what the machines count, so that an operation costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from kvbus.core.metrics import SECONDS_BUCKETS, Histogram
+from kvbus.core.node import Node
+
+Gauges = Callable[[], Mapping[str, float]]
+
+
+class NodeCollector(Collector):
+    """Turns one node's counts into metric families, prefix ``kvbus_``, base units."""
+
+    def __init__(self, node: Node, world: Gauges, clock: Callable[[], float]) -> None:
+        self._node = node
+        self._world = world
+        self._clock = clock
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield every family; called once a scrape."""
+        metrics, node = self._node.metrics, self._node
+        requests = HistogramMetricFamily(
+            "kvbus_request_seconds", "Time from a request's arrival to its reply.", labels=["op", "mode", "outcome"]
+        )
+        for labels, histogram in metrics.request_seconds.items():
+            _add(requests, labels, histogram)
+        yield requests
+        quorums = HistogramMetricFamily(
+            "kvbus_quorum_seconds", "Time until the quorum was reached.", labels=["op", "mode"]
+        )
+        for pair, histogram in metrics.quorum_seconds.items():
+            _add(quorums, pair, histogram)
+        yield quorums
+        failures = CounterMetricFamily(
+            "kvbus_quorum_failures", "Operations that missed their quorum.", labels=["reason"]
+        )
+        for reason, count in metrics.quorum_failures.items():
+            failures.add_metric([reason], count)
+        yield failures
+        fsync = HistogramMetricFamily("kvbus_wal_fsync_seconds", "Time of one sync of the commit log.", labels=[])
+        _add(fsync, (), metrics.fsync_seconds)
+        yield fsync
+        members = GaugeMetricFamily(
+            "kvbus_member_state",
+            "1 for the state each member is in, by this node's evidence.",
+            labels=["member", "state"],
+        )
+        for index, state in node.links.states(self._clock()).items():
+            for each in ("up", "silent", "down"):
+                members.add_metric([node.topology.members[index].name, each], float(each == state))
+        yield members
+        yield from self._simple()
+
+    def _simple(self) -> Iterable[Metric]:
+        node, metrics = self._node, self._node.metrics
+        engine = node.engine.stats()
+        yield CounterMetricFamily("kvbus_shed", "Operations refused as overload.", value=metrics.shed_total)
+        yield CounterMetricFamily(
+            "kvbus_bad_requests", "Requests refused before any node code ran.", value=metrics.bad_requests_total
+        )
+        yield CounterMetricFamily(
+            "kvbus_peer_protocol_errors",
+            "Peer frames that break the protocol.",
+            value=metrics.peer_protocol_errors_total,
+        )
+        yield CounterMetricFamily("kvbus_links_lost", "Links to peers that went down.", value=node.links.lost_total)
+        yield GaugeMetricFamily("kvbus_topology_epoch", "The topology's epoch.", value=node.topology.epoch)
+        yield GaugeMetricFamily("kvbus_pending_operations", "Operations in flight.", value=node.pending())
+        yield GaugeMetricFamily("kvbus_memtable_bytes", "Keys and records in memory.", value=engine["memtable_bytes"])
+        yield GaugeMetricFamily("kvbus_keys", "Keys in the engine, tombstones included.", value=engine["keys"])
+        yield GaugeMetricFamily("kvbus_log_bytes", "Bytes of the commit log.", value=engine["log_bytes"])
+        info = GaugeMetricFamily("kvbus_build_info", "1, with the software's version.", labels=["version", "node"])
+        info.add_metric([node.identity.version, node.identity.name], 1)
+        yield info
+        for name, value in self._world().items():
+            family = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+            yield family(f"kvbus_{name.removesuffix('_total')}", "Of the runtime.", value=value)
+
+
+def registry_for(collector: NodeCollector) -> CollectorRegistry:
+    """Return a registry of this node's own."""
+    registry = CollectorRegistry()
+    registry.register(collector)
+    return registry
+
+
+def _add(family: HistogramMetricFamily, labels: tuple[str, ...], histogram: Histogram) -> None:
+    buckets: list[tuple[str, float]] = []
+    total = 0
+    for bound, count in zip((*SECONDS_BUCKETS, float("inf")), histogram.counts, strict=True):
+        total += count
+        buckets.append(("+Inf" if bound == float("inf") else str(bound), total))
+    family.add_metric(list(labels), buckets=buckets, sum_value=histogram.sum_seconds)

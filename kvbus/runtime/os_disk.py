@@ -1,0 +1,179 @@
+"""The real disk: one data directory, held by one process."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from kvbus.errors import ConfigError
+
+_LOCK_NAME = "LOCK"
+_TEMPORARY_SUFFIX = ".tmp"
+
+# macOS has no fdatasync.
+_sync_data: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
+
+
+class OsDisk:
+    """A :class:`~kvbus.ports.disk.Disk` in the directory ``root``, which is made where it is missing.
+
+    Raises:
+        ConfigError: another process holds the directory.
+        OSError: the directory cannot be made or written.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self._root = Path(root).absolute()
+        _make_folder(self._root)
+        self._lock = os.open(self._root / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._lock)
+            raise ConfigError(
+                f"{self._root} is used by another process: stop it, or give this node a data directory of its own"
+            ) from error
+
+    def list(self, folder: str = "") -> list[str]:
+        """Return the sorted names of the files in ``folder``; empty when it does not exist."""
+        try:
+            with os.scandir(self._path(folder)) as entries:
+                names = sorted(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
+        except FileNotFoundError:
+            return []
+        return [name for name in names if folder or name != _LOCK_NAME]
+
+    def read(self, path: str, offset: int = 0, size: int = -1) -> bytes:
+        """Return ``size`` bytes of the file from ``offset`` on, fewer at its end; -1 means all of them."""
+        with self._path(path).open("rb", buffering=0) as file:
+            rest = max(os.fstat(file.fileno()).st_size - offset, 0)
+            wanted = rest if size < 0 else min(size, rest)
+            parts: list[bytes] = []
+            while wanted > 0:
+                part = os.pread(file.fileno(), wanted, offset)
+                if not part:
+                    break
+                parts.append(part)
+                offset += len(part)
+                wanted -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def create(self, path: str, *, fill_step_bytes: int = 0) -> OsAppendFile:
+        """Create a file for appending, its directory entry durable (see the port)."""
+        target = self._path(path)
+        _make_folder(target.parent)
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            _sync_folder(target.parent)
+        except OSError:
+            os.close(descriptor)
+            raise
+        return OsAppendFile(descriptor, fill_step_bytes)
+
+    def replace(self, path: str, data: bytes) -> None:
+        """Put ``data`` at ``path`` in one durable step: temporary file, sync, rename, directory sync."""
+        target = self._path(path)
+        temporary = target.with_name(target.name + _TEMPORARY_SUFFIX)
+        _make_folder(target.parent)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        try:
+            _write_all(descriptor, data, 0)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        temporary.replace(target)
+        _sync_folder(target.parent)
+
+    def remove(self, path: str) -> None:
+        """Remove the file durably."""
+        target = self._path(path)
+        target.unlink()
+        _sync_folder(target.parent)
+
+    def close(self) -> None:
+        """Let another process have the directory."""
+        os.close(self._lock)
+
+    def _path(self, path: str) -> Path:
+        parts = path.split("/") if path else []
+        if ".." in parts or path.startswith("/"):
+            raise ValueError(f"{path!r} leads out of the data directory")
+        return self._root.joinpath(*parts)
+
+
+class OsAppendFile:
+    """A :class:`~kvbus.ports.disk.AppendFile` over a file descriptor that it owns."""
+
+    def __init__(self, descriptor: int, fill_step_bytes: int) -> None:
+        self._descriptor = descriptor
+        self._offset = 0
+        self._filled = 0
+        self._fill = bytes(fill_step_bytes)
+
+    @property
+    def offset(self) -> int:
+        """Bytes written so far: where the next append lands."""
+        return self._offset
+
+    def append(self, data: bytes) -> None:
+        """Write all of ``data`` at the end; a short write is continued."""
+        end = self._offset + len(data)
+        if self._fill and end > self._filled:
+            self._fill_ahead(end)
+        _write_all(self._descriptor, data, self._offset)
+        self._offset = end
+
+    def sync(self) -> None:
+        """Make all appended bytes durable (fdatasync)."""
+        _sync_data(self._descriptor)
+
+    def cut_back(self, offset: int) -> None:
+        """Drop what lies behind ``offset``, durably."""
+        os.ftruncate(self._descriptor, offset)
+        _sync_data(self._descriptor)
+        self._offset = self._filled = offset
+
+    def close(self) -> None:
+        """Release the file without syncing; the fill behind its last byte goes."""
+        try:
+            if self._filled > self._offset:
+                os.ftruncate(self._descriptor, self._offset)
+        finally:
+            os.close(self._descriptor)
+
+    def _fill_ahead(self, end: int) -> None:
+        """Fill the next step, behind what ``end`` is about to overwrite."""
+        start = max(self._filled, end)
+        try:
+            _write_all(self._descriptor, self._fill, start)
+        except OSError:
+            # The fill only saves time. Where it does not fit, the data may still, and its own write says what is wrong.
+            os.ftruncate(self._descriptor, max(self._filled, self._offset))
+            self._fill = b""
+            return
+        self._filled = start + len(self._fill)
+
+
+def _write_all(descriptor: int, data: bytes, offset: int) -> None:
+    written = os.pwrite(descriptor, data, offset)
+    while written < len(data):
+        written += os.pwrite(descriptor, memoryview(data)[written:], offset + written)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make ``folder`` and its missing parents, each durable in its own parent."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,208 @@
+"""The sockets that peers talk over: one ROUTER in, one DEALER out to each peer.
+
+A DEALER says hello on every new connection and sends data only once the peer has welcomed it. Data goes one way;
+answers come on the peer's own DEALER. The ROUTER takes data only from connections whose hello it accepted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from kvbus.core.tick import Tick
+from kvbus.core.types import NodeIndex
+from kvbus.errors import PeerProtocolError
+from kvbus.runtime.sockets import SocketSettings, open_socket
+from kvbus.wire.handshake import Handshake
+from kvbus.wire.peer_frames import HELLO, MAX_FRAMES, REFUSED, WELCOME, decode_hello, encode_refusal
+
+_MESSAGES_A_TICK = 512
+_EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+_REHELLO_SECONDS = 2.0
+_MAX_CONNECTIONS = 1024
+
+Log = Callable[[str, dict[str, object]], None]
+
+
+class PeerSocket:
+    """This node's DEALER to one peer, and the monitor that tells when its connection comes and goes."""
+
+    __slots__ = ("connected", "hello_at", "monitor", "socket", "up")
+
+    def __init__(self, socket: zmq.Socket[bytes], monitor: zmq.Socket[bytes]) -> None:
+        self.socket = socket
+        self.monitor = monitor
+        self.connected = False
+        self.up = False
+        self.hello_at = 0.0
+
+
+class PeerPort:
+    """All links of one node. ``changes`` collects ``(peer, is_up)`` until the next receive."""
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        router: zmq.Socket[bytes],
+        settings: SocketSettings,
+        *,
+        addresses: dict[NodeIndex, str],
+        names: Sequence[str],
+        handshake: Handshake,
+        log: Log,
+        on_known: Callable[[], None],
+    ) -> None:
+        self._router = router
+        self._handshake = handshake
+        self._names = names
+        self._log = log
+        self._on_known = on_known
+        self._senders: dict[bytes, NodeIndex] = {}
+        self._last_refusal: dict[str, str] = {}
+        self._changes: list[tuple[NodeIndex, bool]] = []
+        self._hello = handshake.own.encode()
+        self.dropped_messages_total = 0
+        self.sockets: dict[NodeIndex, PeerSocket] = {}
+        for peer, address in addresses.items():
+            socket = open_socket(context, zmq.DEALER, settings)
+            monitor = socket.get_monitor_socket(_EVENTS)
+            socket.connect(address)
+            self.sockets[peer] = PeerSocket(socket, monitor)
+
+    def receive(self, tick: Tick) -> None:
+        """Move link changes and waiting frames into ``tick``, up to a bound."""
+        if self._changes:
+            tick.links, self._changes = self._changes, []
+        frames, senders = tick.frames, self._senders
+        try:
+            for _ in range(_MESSAGES_A_TICK):
+                message = self._router.recv_multipart(zmq.NOBLOCK)
+                sender = senders.get(message[0])
+                if sender is None or message[1][:1] == b"\x01":
+                    self._greet(message)
+                elif len(message) > MAX_FRAMES:
+                    self.dropped_messages_total += 1
+                else:
+                    for i in range(1, len(message)):
+                        frames.append((sender, message[i]))
+        except zmq.Again:
+            pass
+        if self._changes:
+            tick.links += self._changes
+            self._changes = []
+
+    def send(self, peer: NodeIndex, frames: Sequence[bytes]) -> bool:
+        """Send one multipart message; False when the link is down or its queue is full."""
+        link = self.sockets[peer]
+        if not link.up:
+            return False
+        try:
+            link.socket.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.ZMQError:
+            self.dropped_messages_total += 1
+            self._down(peer, "its queue is full or the connection is gone")
+            return False
+        return True
+
+    def watch(self, now: float) -> bool:
+        """Follow connections and handshakes; say whether a link changed."""
+        for peer, link in self.sockets.items():
+            self._follow_monitor(peer, link, now)
+            self._follow_handshake(peer, link)
+            if link.connected and not link.up and now - link.hello_at >= _REHELLO_SECONDS:
+                self._say_hello(peer, link, now)
+        return bool(self._changes)
+
+    def close(self) -> None:
+        """Close every socket."""
+        for link in self.sockets.values():
+            link.socket.disable_monitor()
+            link.monitor.close(0)
+            link.socket.close(0)
+        self._router.close(0)
+
+    def _follow_monitor(self, peer: NodeIndex, link: PeerSocket, now: float) -> None:
+        try:
+            while True:
+                event = parse_monitor_message(link.monitor.recv_multipart(zmq.NOBLOCK))
+                if event["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                    link.connected = True
+                    self._down(peer, "reconnected")
+                    self._say_hello(peer, link, now)
+                else:
+                    link.connected = False
+                    self._down(peer, "disconnected")
+        except zmq.Again:
+            return
+
+    def _follow_handshake(self, peer: NodeIndex, link: PeerSocket) -> None:
+        try:
+            while True:
+                frame = link.socket.recv(zmq.NOBLOCK)
+                if frame[:1] == bytes([WELCOME]):
+                    if link.connected and not link.up:
+                        link.up = True
+                        self._last_refusal.pop(self._names[peer], None)
+                        self._changes.append((peer, True))
+                        self._log("link_up", {"peer": self._names[peer]})
+                elif frame[:1] == bytes([REFUSED]):
+                    self._note_refusal(self._names[peer], frame[1:].decode(errors="replace"))
+                    self._down(peer, "refused")
+        except zmq.Again:
+            return
+
+    def _say_hello(self, peer: NodeIndex, link: PeerSocket, now: float) -> None:
+        link.hello_at = now
+        try:
+            link.socket.send(self._hello, zmq.NOBLOCK)
+        except zmq.ZMQError:
+            self._log("hello_not_sent", {"peer": self._names[peer]})
+
+    def _down(self, peer: NodeIndex, reason: str) -> None:
+        link = self.sockets[peer]
+        if link.up:
+            link.up = False
+            self._changes.append((peer, False))
+            self._log("link_down", {"peer": self._names[peer], "reason": reason})
+
+    def _greet(self, message: list[bytes]) -> None:
+        """Answer what comes over a connection without an accepted hello: welcome, or why not."""
+        routing_id, first = message[0], message[1]
+        if first[:1] != bytes([HELLO]):
+            self.dropped_messages_total += 1
+            self._answer(routing_id, encode_refusal("say hello first"))
+            return
+        try:
+            hello = decode_hello(first)
+        except PeerProtocolError as error:
+            self.dropped_messages_total += 1
+            self._answer(routing_id, encode_refusal(str(error)))
+            return
+        before = self._handshake.known.get(hello.name)
+        refusal = self._handshake.judge(hello)
+        if refusal is not None:
+            self._note_refusal(hello.name, refusal)
+            self._answer(routing_id, encode_refusal(refusal))
+            return
+        if self._handshake.known[hello.name] != before:
+            self._on_known()
+        sender = self._handshake.member(hello.name)
+        if len(self._senders) >= _MAX_CONNECTIONS:
+            self._senders.clear()
+        for old in [known for known, member in self._senders.items() if member == sender]:
+            del self._senders[old]
+        self._senders[routing_id] = sender
+        self._answer(routing_id, bytes([WELCOME]))
+
+    def _answer(self, routing_id: bytes, frame: bytes) -> None:
+        try:
+            self._router.send_multipart([routing_id, frame], zmq.NOBLOCK)
+        except zmq.ZMQError:
+            self.dropped_messages_total += 1
+
+    def _note_refusal(self, name: str, reason: str) -> None:
+        if self._last_refusal.get(name) != reason:
+            self._last_refusal[name] = reason
+            self._log("link_refused", {"peer": name, "reason": reason})

@@ -1,0 +1,248 @@
+"""A node process: from a configuration to a served socket, and back to a clean stop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from time import monotonic
+
+import structlog
+
+from kvbus import __version__
+from kvbus.config import NodeConfig
+from kvbus.core.links import Links
+from kvbus.core.metrics import Metrics
+from kvbus.core.node import Identity, Node
+from kvbus.core.topology import Topology
+from kvbus.errors import ConfigError
+from kvbus.plugins import engine_plugin, mode_plugin
+from kvbus.ports.engine import Engine
+from kvbus.ports.mode import Mode, ModeContext
+from kvbus.runtime.driver import Driver
+from kvbus.runtime.http import HttpServer, http_app, listen_http
+from kvbus.runtime.identity import IdentityFile
+from kvbus.runtime.metrics import NodeCollector, registry_for
+from kvbus.runtime.os_disk import OsDisk
+from kvbus.runtime.scheduler import Job, Scheduler
+from kvbus.runtime.zmq_transport import Addresses, ZmqTransport
+from kvbus.wire.client_requests import Intake, ServedKeyspace
+from kvbus.wire.handshake import Handshake
+from kvbus.wire.peer_frames import PEER_PROTOCOL_VERSION, Hello
+
+_DRAIN_SECONDS = 5.0
+_DRAIN_STEP_SECONDS = 0.01
+_ROLL_SECONDS = 10.0
+
+logger = structlog.get_logger(__name__)
+
+
+def run_node(config: NodeConfig) -> int:
+    """Run one node in the foreground until SIGTERM or SIGINT; return the process's exit code.
+
+    Raises:
+        ConfigError: the data directory, an address or a setting is wrong.
+        CorruptionError: stored data are damaged.
+    """
+    _configure_logging(config.name)
+    if not Path(config.data_dir).is_dir():
+        raise ConfigError(f"[node] data_dir {config.data_dir!r} does not exist; create it: mkdir -p {config.data_dir}")
+    server = Server(config)
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(server.run())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(server.run())
+
+
+class Server:
+    """Everything of one node that is not the machine: files, sockets, jobs, signals."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        self._config = config
+        self._log = logger.bind(node=config.name)
+        self._metrics = Metrics()
+        self._disk = OsDisk(config.data_dir)
+        self._identity = IdentityFile(self._disk, config.data_dir)
+        self._papers = self._identity.start(config.cluster, config.name)
+        self._stop = asyncio.Event()
+        self._exit_code = 0
+
+    async def run(self) -> int:
+        """Serve until told to stop; return the exit code."""
+        config = self._config
+        engine = engine_plugin(config.engine)(
+            self._disk,
+            sync=config.sync,
+            interval_ms=config.interval_ms,
+            on_sync=self._metrics.fsync_seconds.observe,
+        )
+        topology = Topology.first(members=config.members, partitions=config.partitions, replicas=config.replicas)
+        node = self._build_node(engine, topology)
+        listener = listen_http(config.listen.http)
+        listen = Addresses(client=config.listen.client, peer=config.listen.peer, gossip=config.listen.gossip)
+        handshake = Handshake(self._hello(topology), topology.index, self._papers.known)
+        transport = ZmqTransport(
+            listen=listen,
+            topology=topology,
+            me=node.identity.me,
+            handshake=handshake,
+            intake=_intake(node),
+            request_bytes=config.limits.request_bytes,
+            reply_bytes=config.limits.reply_bytes,
+            log=self._event,
+            on_known=lambda: self._remember(handshake),
+        )
+        driver = Driver(node, transport, engine, trace=self._event, fatal=self._fatal)
+        scheduler = Scheduler([Job(name="roll_log", every_seconds=_ROLL_SECONDS, run=_rolling(engine))], self._event)
+
+        def world() -> dict[str, float]:
+            counters: dict[str, float] = dict(transport.counters())
+            counters["loop_lag_seconds"] = driver.lag_seconds
+            counters["job_errors_total"] = scheduler.errors_total
+            counters["jobs_missed_total"] = scheduler.missed_total
+            return counters
+
+        registry = registry_for(NodeCollector(node, world, monotonic))
+        http = HttpServer(http_app(registry, lambda: _readiness(node)))
+        serving = asyncio.create_task(http.serve(sockets=[listener]))
+        self._watch_signals()
+        gc.collect()
+        gc.freeze()
+        driver.start()
+        scheduler.start()
+        self._event("serving", {"client": listen.client, "incarnation": self._papers.incarnation})
+        await self._stop.wait()
+        await self._drain(node, transport, listen)
+        scheduler.stop()
+        driver.stop()
+        http.should_exit = True
+        await serving
+        transport.close()
+        self._close(node, engine)
+        return self._exit_code
+
+    def _build_node(self, engine: Engine, topology: Topology) -> Node:
+        config = self._config
+        me = topology.index[config.name]
+        links = Links(me, len(topology.members))
+        plugins = {keyspace.mode: mode_plugin(keyspace.mode) for keyspace in config.keyspaces.values()}
+        context = ModeContext(
+            me=me,
+            topology=topology,
+            keyspaces=config.keyspaces,
+            engine=engine,
+            links=links,
+            rng=Random(),
+            limits=config.limits,
+            metrics=self._metrics,
+            incarnation=self._papers.incarnation,
+            hold_floor=self._papers.hold_floor,
+        )
+        modes: dict[str, Mode] = {name: plugin.create(context) for name, plugin in plugins.items()}
+        return Node(
+            identity=Identity(me=me, name=config.name, cluster=config.cluster, version=__version__),
+            topology=topology,
+            keyspaces=config.keyspaces,
+            modes=modes,
+            frame_modes={kind: name for name, plugin in plugins.items() for kind in plugin.frame_kinds},
+            operations={name: plugin.operations for name, plugin in plugins.items()},
+            links=links,
+            engine=engine,
+            limits=config.limits,
+            metrics=self._metrics,
+        )
+
+    def _hello(self, topology: Topology) -> Hello:
+        return Hello(
+            version=PEER_PROTOCOL_VERSION,
+            cluster=self._config.cluster,
+            name=self._config.name,
+            node_id=self._papers.node_id,
+            incarnation=self._papers.incarnation,
+            epoch=topology.epoch,
+            agreement=self._config.agreement(),
+        )
+
+    def _watch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+
+    async def _drain(self, node: Node, transport: ZmqTransport, listen: Addresses) -> None:
+        """Take no new work and finish what is in flight, within a bound."""
+        self._event("stopping", {"pending": node.pending()})
+        node.stopping = True
+        transport.stop_accepting(listen)
+        give_up = monotonic() + _DRAIN_SECONDS
+        while node.pending() and monotonic() < give_up and not self._exit_code:
+            await asyncio.sleep(_DRAIN_STEP_SECONDS)
+
+    def _close(self, node: Node, engine: Engine) -> None:
+        """Sync, and hand the version hold on to the next start: only a clean stop may."""
+        if self._exit_code:
+            return
+        engine.close()
+        floors = [mode.hand_over() for mode in node.modes.values()]
+        self._papers = replace(self._papers, hold_floor=next((floor for floor in floors if floor is not None), None))
+        self._identity.save(self._papers)
+        self._disk.close()
+        self._event("stopped", {})
+
+    def _remember(self, handshake: Handshake) -> None:
+        self._papers = replace(self._papers, known=dict(handshake.known))
+        self._identity.save(replace(self._papers, hold_floor=None))
+
+    def _event(self, event: str, fields: dict[str, object]) -> None:
+        self._log.info(event, **fields)
+
+    def _fatal(self, error: BaseException) -> None:
+        """Exit at once: after a failed sync or a bug nothing that this process says can be trusted."""
+        self._log.critical("fatal", error=repr(error), exc_info=error)
+        sys.stderr.flush()
+        os._exit(1)
+
+
+def _intake(node: Node) -> Intake:
+    served = {
+        name: ServedKeyspace(keyspace.mode, node.modes[keyspace.mode].token_name, node.operations[keyspace.mode])
+        for name, keyspace in node.keyspaces.items()
+    }
+    return Intake(served, node.limits)
+
+
+def _rolling(engine: Engine) -> Callable[[], Awaitable[None]]:
+    async def roll() -> None:
+        engine.roll()
+
+    return roll
+
+
+def _readiness(node: Node) -> tuple[bool, dict[str, object]]:
+    states = node.links.states(monotonic())
+    names = {node.topology.members[index].name: state for index, state in states.items()}
+    return not node.stopping, {"members": names}
+
+
+def _configure_logging(name: str) -> None:
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+    logging.getLogger("apscheduler").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)

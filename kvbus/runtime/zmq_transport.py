@@ -1,0 +1,133 @@
+"""ZeroMQ behind the transport port: client ROUTER, peer ROUTER and DEALERs, gossip PUB and SUB."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import zmq
+
+from kvbus.core.request import Call
+from kvbus.core.tick import Tick
+from kvbus.core.topology import Topology
+from kvbus.core.types import NodeIndex
+from kvbus.runtime.client_port import ClientPort
+from kvbus.runtime.gossip_port import GossipPort
+from kvbus.runtime.peer_port import Log, PeerPort
+from kvbus.runtime.sockets import SocketSettings, bind, open_socket
+from kvbus.wire.client_requests import Intake
+from kvbus.wire.handshake import Handshake
+from kvbus.wire.peer_frames import MAX_FRAME_BYTES
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Addresses:
+    """Where this node listens, as ZeroMQ end points."""
+
+    client: str
+    peer: str
+    gossip: str
+
+
+class ZmqTransport:
+    """All sockets of one node; see :class:`kvbus.ports.transport.Transport`."""
+
+    def __init__(
+        self,
+        *,
+        listen: Addresses,
+        topology: Topology,
+        me: NodeIndex,
+        handshake: Handshake,
+        intake: Intake,
+        request_bytes: int,
+        reply_bytes: int,
+        log: Log,
+        on_known: Callable[[], None],
+    ) -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._intake = intake
+        clients = SocketSettings(message_bytes=request_bytes, high_water=1024)
+        peers = SocketSettings(message_bytes=MAX_FRAME_BYTES)
+        self._client_socket = open_socket(self._context, zmq.ROUTER, clients)
+        self._peer_socket = open_socket(self._context, zmq.ROUTER, peers)
+        publisher = open_socket(self._context, zmq.PUB, peers)
+        try:
+            bind(self._client_socket, listen.client, "client")
+            bind(self._peer_socket, listen.peer, "peer")
+            bind(publisher, listen.gossip, "gossip")
+        except BaseException:
+            self._context.destroy(0)
+            raise
+        others = {NodeIndex(i): member for i, member in enumerate(topology.members) if i != me}
+        self._clients = ClientPort(self._client_socket, intake, reply_bytes)
+        self._peers = PeerPort(
+            self._context,
+            self._peer_socket,
+            peers,
+            addresses={peer: member.peer for peer, member in others.items()},
+            names=[member.name for member in topology.members],
+            handshake=handshake,
+            log=log,
+            on_known=on_known,
+        )
+        self._gossip = GossipPort(
+            publisher,
+            open_socket(self._context, zmq.SUB, peers),
+            topic=topology.members[me].name.encode(),
+            addresses=[member.gossip for member in others.values()],
+        )
+
+    def receive(self, tick: Tick) -> None:
+        """Move all that arrived into ``tick``, up to a bound."""
+        self._peers.receive(tick)
+        self._clients.receive()
+        for call in self._intake.hand_over(tick):
+            self._clients.reply(call)
+
+    def reply(self, call: Call) -> None:
+        """Answer a client."""
+        self._clients.reply(call)
+
+    def send_peer(self, peer: NodeIndex, frames: Sequence[bytes]) -> bool:
+        """Send one multipart message; False when the link is down."""
+        return self._peers.send(peer, frames)
+
+    def publish(self, topic: bytes, frame: bytes) -> None:
+        """Publish ``frame`` under ``topic``."""
+        self._gossip.publish(topic, frame)
+
+    def watch(self, now: float, tick_gossip: list[bytes]) -> bool:
+        """Follow connections, handshakes and gossip; say whether a link changed or gossip came."""
+        self._gossip.receive(tick_gossip)
+        return self._peers.watch(now) or bool(tick_gossip)
+
+    def hot_descriptors(self) -> list[int]:
+        """Return the descriptors that turn readable when requests or peer frames arrive (edge-triggered)."""
+        return [self._client_socket.getsockopt(zmq.FD), self._peer_socket.getsockopt(zmq.FD)]  # type: ignore[list-item]
+
+    def rare_descriptors(self) -> list[int]:
+        """Return the descriptors of handshakes, connection monitors and gossip."""
+        sockets = [self._gossip.subscriber]
+        for link in self._peers.sockets.values():
+            sockets += [link.socket, link.monitor]
+        return [int(socket.getsockopt(zmq.FD)) for socket in sockets]
+
+    def counters(self) -> dict[str, int]:
+        """Return what was dropped."""
+        return {
+            "dropped_replies_total": self._clients.dropped_replies_total,
+            "dropped_peer_messages_total": self._peers.dropped_messages_total,
+        }
+
+    def stop_accepting(self, listen: Addresses) -> None:
+        """Take no new client connections; those that exist go on."""
+        try:
+            self._client_socket.unbind(listen.client)
+        except zmq.ZMQError:
+            return
+
+    def close(self) -> None:
+        """Close every socket; what was not sent yet is dropped."""
+        self._peers.close()
+        self._context.destroy(0)

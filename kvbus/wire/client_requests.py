@@ -1,0 +1,328 @@
+"""Client frames to columns: parse, check every limit, group what shares kind, keyspace and options.
+
+Source: PROTOCOL.md, "Request fields" and "Limits and safety".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, cast
+
+from kvbus.core.request import (
+    DEFAULT_OPTIONS,
+    Call,
+    ClientOrigin,
+    NodeRequest,
+    Options,
+    PeerOrigin,
+    RequestColumns,
+    ScanRequest,
+)
+from kvbus.core.tick import Tick
+from kvbus.errors import BadRequest, ClientError, TooLarge, UnknownKeyspace, UnknownOp, Unsupported
+from kvbus.ports.mode import Limits
+from kvbus.wire.cbor import CborError, decode_map
+
+DEFAULT_KEYSPACE = "default"
+MAX_ID = 1 << 53
+MAX_ID_BYTES = 16
+MAX_DEADLINE_MS = 600_000
+MAX_TTL_MS = 1 << 46
+
+_NODE_OPS = frozenset({"hello", "ping", "topology", "stats"})
+_MODE_OPTIONS = frozenset({"rev", "stale", "session", "seq"})
+_COMMON = frozenset({"id", "op", "ks", "deadline_ms", "receipt", "explain"})
+_READ_OPTIONS = frozenset({"r", "pr", "cl", "stale"})
+_WRITE_OPTIONS = frozenset({"w", "pw", "cl", "session", "seq", "rev"})
+_FIELDS: Mapping[str, frozenset[str]] = {
+    "get": _COMMON | _READ_OPTIONS | {"key"},
+    "mget": _COMMON | _READ_OPTIONS | {"keys"},
+    "put": _COMMON | _WRITE_OPTIONS | {"key", "value", "ctx", "ttl_ms"},
+    "mput": _COMMON | _WRITE_OPTIONS | {"keys", "values", "ctxs", "ttl_ms"},
+    "delete": _COMMON | _WRITE_OPTIONS | {"key", "ctx"},
+    "scan": _COMMON | _READ_OPTIONS | {"prefix", "limit", "cursor", "with_values"},
+    "hello": _COMMON | {"v", "client"},
+    "ping": _COMMON,
+    "topology": _COMMON | {"epoch"},
+    "stats": _COMMON,
+}
+_UNSERVED = frozenset({"cas", "update"})
+_KIND_OF = {"get": "get", "mget": "get", "put": "put", "mput": "put", "delete": "delete", "scan": "scan"}
+
+
+class ServedKeyspace(NamedTuple):
+    """What the intake must know of a keyspace: its mode's name, version token and requests."""
+
+    mode: str
+    token_name: str
+    operations: Mapping[str, frozenset[str]]
+
+
+class Intake:
+    """Collects client frames of one tick. ``refused`` holds the calls that failed before any node code ran."""
+
+    def __init__(self, keyspaces: Mapping[str, ServedKeyspace], limits: Limits) -> None:
+        self._keyspaces = keyspaces
+        self._limits = limits
+        self._columns: dict[tuple[str, str, Options], RequestColumns] = {}
+        self._scans: list[ScanRequest] = []
+        self._node_requests: list[NodeRequest] = []
+        self.refused: list[Call] = []
+        self._parsers: Mapping[str, Callable[[ClientOrigin | PeerOrigin, int | bytes, dict[str, object]], None]] = {
+            "get": self._single,
+            "put": self._single,
+            "delete": self._single,
+            "mget": self._batch,
+            "mput": self._batch,
+            "scan": self._scan,
+            **dict.fromkeys(_NODE_OPS, self._node_request),
+        }
+
+    def add(self, origin: ClientOrigin | PeerOrigin, body: bytes) -> None:
+        """Parse one frame's body into this tick's columns, or refuse it with a coded error."""
+        request_id: int | bytes | None = None
+        op = "?"
+        try:
+            if len(body) > self._limits.request_bytes:
+                raise TooLarge(f"a request body may have {self._limits.request_bytes} bytes, this one has {len(body)}")
+            fields = decode_map(body)
+            request_id = _request_id(fields)
+            named = fields.get("op")
+            if type(named) is not str:
+                raise BadRequest("op must be text")
+            op = named
+            parser = self._parsers.get(op)
+            if parser is None:
+                raise self._unknown(op, fields)
+            parser(origin, request_id, fields)
+        except CborError as error:
+            self._refuse(origin, None, op, BadRequest(f"not a strict CBOR map: {error}"))
+        except ClientError as error:
+            self._refuse(origin, request_id, op, error)
+
+    def refuse_frames(self, origin: ClientOrigin, count: int) -> None:
+        """Refuse a message that has neither one frame nor an empty delimiter and one frame."""
+        self._refuse(origin, None, "?", BadRequest(f"a request is one frame (REQ: behind an empty one), not {count}"))
+
+    def hand_over(self, tick: Tick) -> list[Call]:
+        """Move what was collected into ``tick``; return the refused calls."""
+        refused = self.refused
+        if self._columns:
+            tick.requests = list(self._columns.values())
+            self._columns = {}
+        if self._scans:
+            tick.scans, self._scans = self._scans, []
+        if self._node_requests:
+            tick.node_requests, self._node_requests = self._node_requests, []
+        if refused:
+            self.refused = []
+        return refused
+
+    def _refuse(
+        self, origin: ClientOrigin | PeerOrigin, request_id: int | bytes | None, op: str, error: ClientError
+    ) -> None:
+        call = Call(origin, request_id, op, "", 0, False)
+        call.error = error
+        self.refused.append(call)
+
+    def _unknown(self, op: str, fields: Mapping[str, object]) -> ClientError:
+        if op in _UNSERVED:
+            name = fields.get("ks", DEFAULT_KEYSPACE)
+            keyspace = self._keyspaces.get(name) if isinstance(name, str) else None
+            if keyspace is None:
+                return UnknownKeyspace(f"no keyspace {name!r}; hello lists them")
+            return Unsupported(f"{op} is not served by keyspaces of mode {keyspace.mode}")
+        return UnknownOp(f"no operation {op!r}")
+
+    def _single(self, origin: ClientOrigin | PeerOrigin, request_id: int | bytes, fields: dict[str, object]) -> None:
+        op = cast("str", fields["op"])
+        keyspace = self._keyspace(fields, op)
+        options = self._options(fields, op, keyspace)
+        key = self._key(fields.get("key"))
+        if op == "get":
+            columns = self._column("get", fields, options)
+        else:
+            value = self._value(fields.get("value")) if op == "put" else None
+            context = _context(fields.get("ctx"))
+            columns = self._column(op, fields, options)
+            columns.values.append(value)
+            columns.contexts.append(context)
+        columns.calls.append(Call(origin, request_id, op, op, 1, False, keyspace.token_name))
+        columns.slots.append(0)
+        columns.keys.append(key)
+
+    def _batch(self, origin: ClientOrigin | PeerOrigin, request_id: int | bytes, fields: dict[str, object]) -> None:
+        op = cast("str", fields["op"])
+        keyspace = self._keyspace(fields, op)
+        options = self._options(fields, op, keyspace)
+        keys = self._keys(fields.get("keys"))
+        count = len(keys)
+        if op == "mget":
+            columns = self._column("get", fields, options)
+        else:
+            if len(set(keys)) != count:
+                raise BadRequest("a key stands twice in the batch; send one operation a key")
+            values = self._values(fields.get("values"), count, isinstance(origin, PeerOrigin))
+            contexts = _contexts(fields.get("ctxs"), count)
+            columns = self._column("put", fields, options)
+            columns.values += values
+            columns.contexts += contexts
+        call = Call(origin, request_id, op, columns.kind, count, True, keyspace.token_name)
+        columns.calls += [call] * count
+        columns.slots += range(count)
+        columns.keys += keys
+
+    def _scan(self, origin: ClientOrigin | PeerOrigin, request_id: int | bytes, fields: dict[str, object]) -> None:
+        keyspace = self._keyspace(fields, "scan")
+        options = self._options(fields, "scan", keyspace)
+        prefix = fields.get("prefix", b"")
+        if type(prefix) is not bytes:
+            raise BadRequest("prefix must be bytes")
+        if len(prefix) > self._limits.key_bytes:
+            raise TooLarge(f"prefix may have {self._limits.key_bytes} bytes, as a key may")
+        limit = fields.get("limit", self._limits.scan_keys)
+        if type(limit) is not int or not 1 <= limit <= self._limits.scan_keys:
+            raise BadRequest(f"limit must be 1 to {self._limits.scan_keys}")
+        cursor = fields.get("cursor")
+        if cursor is not None and type(cursor) is not bytes:
+            raise BadRequest("cursor must be the bytes of an earlier reply")
+        with_values = _flag(fields, "with_values")
+        call = Call(origin, request_id, "scan", "scan", 1, False)
+        name = cast("str", fields.get("ks", DEFAULT_KEYSPACE))
+        self._scans.append(ScanRequest(call, name, options, prefix, limit, cursor, with_values))
+
+    def _node_request(
+        self, origin: ClientOrigin | PeerOrigin, request_id: int | bytes, fields: dict[str, object]
+    ) -> None:
+        op = cast("str", fields["op"])
+        _check_names(fields, op)
+        call = Call(origin, request_id, op, op, 1, False)
+        self._node_requests.append(NodeRequest(call, fields))
+
+    def _column(self, kind: str, fields: Mapping[str, object], options: Options) -> RequestColumns:
+        name = cast("str", fields.get("ks", DEFAULT_KEYSPACE))
+        columns = self._columns.get((kind, name, options))
+        if columns is None:
+            columns = self._columns[(kind, name, options)] = RequestColumns(kind, name, options)
+        return columns
+
+    def _keyspace(self, fields: Mapping[str, object], op: str) -> ServedKeyspace:
+        name = fields.get("ks", DEFAULT_KEYSPACE)
+        keyspace = self._keyspaces.get(name) if type(name) is str else None
+        if keyspace is None:
+            if type(name) is not str:
+                raise BadRequest("ks must be text")
+            raise UnknownKeyspace(f"no keyspace {name!r}; hello lists them")
+        if _KIND_OF[op] not in keyspace.operations:
+            raise Unsupported(f"{op} is not served by keyspaces of mode {keyspace.mode}")
+        return keyspace
+
+    def _options(self, fields: Mapping[str, object], op: str, keyspace: ServedKeyspace) -> Options:
+        served = keyspace.operations[_KIND_OF[op]]
+        plain = True
+        for name in fields:
+            if name not in _PLAIN:
+                plain = False
+                if name in _MODE_OPTIONS and name not in served:
+                    raise Unsupported(f"{name} is an option that keyspaces of mode {keyspace.mode} do not have")
+        if not fields.keys() <= _FIELDS[op]:
+            _check_names(fields, op)
+        if plain:
+            return DEFAULT_OPTIONS
+        level = fields.get("cl")
+        if level is not None and type(level) is not str:
+            raise BadRequest("cl must be text")
+        return Options(
+            r=_uint(fields, "r", 1, 255),
+            w=_uint(fields, "w", 1, 255),
+            pr=_uint(fields, "pr", 1, 255),
+            pw=_uint(fields, "pw", 1, 255),
+            cl=level,
+            ttl_ms=_uint(fields, "ttl_ms", 1, MAX_TTL_MS),
+            deadline_ms=_uint(fields, "deadline_ms", 1, MAX_DEADLINE_MS) or DEFAULT_OPTIONS.deadline_ms,
+            receipt=_flag(fields, "receipt"),
+            explain=_flag(fields, "explain"),
+        )
+
+    def _key(self, key: object) -> bytes:
+        if type(key) is not bytes:
+            raise BadRequest("key must be bytes")
+        if not 1 <= len(key) <= self._limits.key_bytes:
+            if not key:
+                raise BadRequest("key must not be empty")
+            raise TooLarge(f"a key may have {self._limits.key_bytes} bytes, this one has {len(key)}")
+        return key
+
+    def _keys(self, keys: object) -> list[bytes]:
+        if type(keys) is not list:
+            raise BadRequest("keys must be an array of bytes")
+        items = cast("list[object]", keys)
+        if len(items) > self._limits.batch_keys:
+            raise TooLarge(f"a batch may have {self._limits.batch_keys} keys, this one has {len(items)}")
+        if not items:
+            raise BadRequest("keys must not be empty")
+        return [self._key(key) for key in items]
+
+    def _value(self, value: object) -> bytes:
+        if type(value) is not bytes:
+            raise BadRequest("value must be bytes")
+        if len(value) > self._limits.value_bytes:
+            raise TooLarge(f"a value may have {self._limits.value_bytes} bytes, this one has {len(value)}")
+        return value
+
+    def _values(self, values: object, count: int, from_peer: bool) -> list[bytes | None]:
+        """Check a batch's values; only a peer that forwards deletes may send null ones."""
+        if type(values) is not list or len(cast("list[object]", values)) != count:
+            raise BadRequest(f"values must be an array of {count} byte strings, one for each key")
+        items = cast("list[object]", values)
+        return [None if value is None and from_peer else self._value(value) for value in items]
+
+
+_PLAIN = frozenset(
+    {"id", "op", "ks", "key", "value", "ctx", "keys", "values", "ctxs", "prefix", "limit", "cursor", "with_values"}
+)
+
+
+def _request_id(fields: Mapping[str, object]) -> int | bytes:
+    request_id = fields.get("id")
+    if type(request_id) is int and 0 <= request_id < MAX_ID:
+        return request_id
+    if type(request_id) is bytes and len(request_id) <= MAX_ID_BYTES:
+        return request_id
+    raise BadRequest(f"id must be an unsigned integer below 2^53 or at most {MAX_ID_BYTES} bytes")
+
+
+def _check_names(fields: Mapping[str, object], op: str) -> None:
+    for name in sorted(fields):
+        if name not in _FIELDS[op]:
+            raise BadRequest(f"{op} has no field {name!r}")
+
+
+def _context(context: object) -> bytes | None:
+    if context is None or type(context) is bytes:
+        return context
+    raise BadRequest("ctx must be the bytes of an earlier reply")
+
+
+def _contexts(contexts: object, count: int) -> list[bytes | None]:
+    if contexts is None:
+        return [None] * count
+    if type(contexts) is not list or len(cast("list[object]", contexts)) != count:
+        raise BadRequest(f"ctxs must be an array of {count} contexts, one for each key (null where there is none)")
+    return [_context(context) for context in cast("list[object]", contexts)]
+
+
+def _uint(fields: Mapping[str, object], name: str, low: int, high: int) -> int | None:
+    value = fields.get(name)
+    if value is None:
+        return None
+    if type(value) is not int or not low <= value <= high:
+        raise BadRequest(f"{name} must be an integer from {low} to {high}")
+    return value
+
+
+def _flag(fields: Mapping[str, object], name: str) -> bool:
+    value = fields.get(name, False)
+    if type(value) is not bool:
+        raise BadRequest(f"{name} must be true or false")
+    return value

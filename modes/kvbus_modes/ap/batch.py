@@ -1,0 +1,102 @@
+"""Operations that share replicas and options, from their start to the last answer.
+
+==========  ==========================================================================================
+verdict     when
+==========  ==========================================================================================
+``MET``     the nodes that answered satisfy the requirement
+``WAIT``    they do not yet, and those still awaited may
+``SHORT``   a demand can no longer be met; or targets are missed and nobody responsive is awaited
+==========  ==========================================================================================
+
+Nodes are bits. ``answered``, ``lost`` and ``awaited`` are disjoint; an answer from a node that is not awaited any
+more changes nothing.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from kvbus.core.links import Links
+from kvbus.core.quorum import ReplicaSet, Requirement
+from kvbus.core.request import RequestColumns
+from kvbus.core.types import BatchId, NodeIndex
+
+_DEADLINE_SHARE = 0.9
+
+
+class Verdict(Enum):
+    """What a batch's tally says."""
+
+    MET = "met"
+    WAIT = "wait"
+    SHORT = "short"
+
+
+class Batch:
+    """The tally that reads and writes share.
+
+    ``deadline`` lies at nine tenths of the client's, so that the answer still reaches it in time.
+    """
+
+    __slots__ = (
+        "answered",
+        "awaited",
+        "columns",
+        "deadline",
+        "id",
+        "lost",
+        "replicas",
+        "replied",
+        "requirement",
+        "started",
+    )
+
+    def __init__(
+        self, id: BatchId, columns: RequestColumns, replicas: ReplicaSet, requirement: Requirement, now: float
+    ) -> None:
+        self.id = id
+        self.columns = columns
+        self.replicas = replicas
+        self.requirement = requirement
+        self.started = now
+        self.deadline = now + columns.options.deadline_ms * (_DEADLINE_SHARE / 1000)
+        self.answered = 0
+        self.awaited = 0
+        self.lost = 0
+        self.replied = False
+
+    def verdict(self, responsive: int) -> Verdict:
+        """Judge the tally; ``responsive`` are the nodes from which answers can be expected soon."""
+        if self.requirement.met_by(self.answered):
+            return Verdict.MET
+        if self.requirement.demanded:
+            return Verdict.WAIT if self.requirement.met_by(self.answered | self.awaited) else Verdict.SHORT
+        return Verdict.WAIT if self.awaited & responsive else Verdict.SHORT
+
+    def take_answer(self, node: NodeIndex) -> bool:
+        """Move ``node`` from awaited to answered; False when it was not awaited."""
+        bit = 1 << node
+        if not self.awaited & bit:
+            return False
+        self.awaited &= ~bit
+        self.answered |= bit
+        return True
+
+    def take_loss(self, node: NodeIndex) -> bool:
+        """Move ``node`` from awaited to lost; False when it was not awaited."""
+        bit = 1 << node
+        if not self.awaited & bit:
+            return False
+        self.awaited &= ~bit
+        self.lost |= bit
+        return True
+
+    def release(self, links: Links) -> None:
+        """Stop waiting: the links to nodes still awaited owe one answer less."""
+        awaited = self.awaited
+        while awaited:
+            node = (awaited & -awaited).bit_length() - 1
+            awaited &= awaited - 1
+            if node != links.me:
+                links.settled(NodeIndex(node))
+        self.awaited = 0

@@ -1,0 +1,96 @@
+"""The AP mode's peer frames. Source: PEER_PROTOCOL.md, "AP frames"."""
+
+from __future__ import annotations
+
+from struct import error as struct_error
+from struct import pack, unpack_from
+
+from kvbus.core.columns import ColumnError, pack_column, unpack_column, unpack_full_column
+from kvbus.core.keyspace import ENGINE_HEAD_BYTES
+from kvbus.errors import PeerProtocolError
+from kvbus.wire.peer_frames import HEAD_BYTES
+
+FRAME_KINDS = range(0x10, 0x20)
+
+WRITE = 0x10
+WRITE_ACK = 0x11
+READ = 0x12
+READ_ANSWER = 0x13
+SCAN = 0x14
+SCAN_ANSWER = 0x15
+FORWARD = 0x16
+FORWARD_ANSWER = 0x17
+
+EXHAUSTED = 1
+"""Flag of SCAN_ANSWER: the answer reaches to the end of the asked range."""
+
+
+def write_payload(keys: list[bytes], records: list[bytes]) -> bytes:
+    """Encode a WRITE's columns; the same bytes go to the commit log."""
+    return pack_column(keys) + pack_column(records)
+
+
+def read_write(frame: bytes) -> tuple[list[bytes], list[bytes]]:
+    """Decode the keys and records of a WRITE or SCAN_ANSWER."""
+    try:
+        keys, offset = unpack_full_column(frame, HEAD_BYTES)
+        records, end = unpack_full_column(frame, offset)
+    except ColumnError as error:
+        raise PeerProtocolError(str(error)) from error
+    if end != len(frame) or len(keys) != len(records):
+        raise PeerProtocolError(f"{len(keys)} keys, {len(records)} records, {len(frame) - end} bytes behind them")
+    return keys, records
+
+
+def read_keys(frame: bytes) -> list[bytes]:
+    """Decode the keys of a READ."""
+    try:
+        keys, end = unpack_full_column(frame, HEAD_BYTES)
+    except ColumnError as error:
+        raise PeerProtocolError(str(error)) from error
+    if end != len(frame):
+        raise PeerProtocolError("bytes behind the keys of a READ")
+    return keys
+
+
+def read_records(frame: bytes) -> list[bytes | None]:
+    """Decode the records of a READ_ANSWER; an absent one is None."""
+    try:
+        records, end = unpack_column(frame, HEAD_BYTES)
+    except ColumnError as error:
+        raise PeerProtocolError(str(error)) from error
+    if end != len(frame):
+        raise PeerProtocolError("bytes behind the records of a READ_ANSWER")
+    return records
+
+
+def ack_payload(failed: list[int]) -> bytes:
+    """Encode a WRITE_ACK's list of the operations that were not stored."""
+    return pack(f"<{len(failed) + 1}I", len(failed), *failed)
+
+
+def read_ack(frame: bytes) -> tuple[int, ...]:
+    """Decode the indices of a WRITE_ACK that were not stored."""
+    if len(frame) < HEAD_BYTES + 4:
+        raise PeerProtocolError("a WRITE_ACK is cut short")
+    (count,) = unpack_from("<I", frame, HEAD_BYTES)
+    if len(frame) != HEAD_BYTES + 4 + 4 * count:
+        raise PeerProtocolError(f"a WRITE_ACK of {count} failures has {len(frame)} bytes")
+    return unpack_from(f"<{count}I", frame, HEAD_BYTES + 4)
+
+
+def scan_payload(start: bytes, end: bytes, prefix: bytes, limit: int) -> bytes:
+    """Encode a SCAN: engine keys from ``start`` up to ``end`` whose user key has ``prefix``, at most ``limit``."""
+    return pack("<I", limit) + pack_column([start, end, prefix])
+
+
+def read_scan(frame: bytes) -> tuple[bytes, bytes, bytes, int]:
+    """Decode a SCAN: start, end, prefix, limit."""
+    try:
+        (limit,) = unpack_from("<I", frame, HEAD_BYTES)
+        items, end = unpack_full_column(frame, HEAD_BYTES + 4)
+    except (ColumnError, struct_error) as error:
+        raise PeerProtocolError(str(error)) from error
+    if end != len(frame) or len(items) != 3 or len(items[0]) < ENGINE_HEAD_BYTES or len(items[1]) < ENGINE_HEAD_BYTES:
+        raise PeerProtocolError("a SCAN holds a limit, a start, an end and a prefix")
+    return items[0], items[1], items[2], limit

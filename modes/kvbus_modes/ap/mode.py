@@ -1,0 +1,323 @@
+"""The AP mode on one node: takes each tick apart and hands the parts to its coordinators.
+
+Order inside a step: links, answers and reads before writes, so that a read never sees a write of its own tick; what
+does see an unsynced write waits for the disk. ``Persisted`` comes in a later step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from kvbus.core.columns import pack_column
+from kvbus.core.keyspace import Keyspace
+from kvbus.core.locator import Located, Locator
+from kvbus.core.quorum import ReplicaSet, Requirement, requirement
+from kvbus.core.request import Options, PeerOrigin, RequestColumns, ScanRequest
+from kvbus.core.tick import Effects, Tick
+from kvbus.core.types import BatchId, NodeIndex
+from kvbus.errors import ClientError, Overloaded, PeerProtocolError, ReadOnly, StaleEpoch
+from kvbus.ports.mode import ModeContext
+from kvbus.wire.client_requests import Intake, ServedKeyspace
+from kvbus.wire.peer_frames import HEAD_BYTES, Head, pack_head, unpack_head
+from kvbus_modes.ap import frames
+from kvbus_modes.ap.answers import TOKEN, Answers
+from kvbus_modes.ap.causality import Context
+from kvbus_modes.ap.explain import Explainer
+from kvbus_modes.ap.forwarding import Forwarding
+from kvbus_modes.ap.reads import Reads
+from kvbus_modes.ap.replica import Replica
+from kvbus_modes.ap.scans import Range, Scans, collect
+from kvbus_modes.ap.siblings import Hold
+from kvbus_modes.ap.writes import Writes
+
+OPERATIONS: Mapping[str, frozenset[str]] = {
+    "get": frozenset({"r", "pr", "cl"}),
+    "put": frozenset({"w", "pw", "cl", "ttl_ms", "ctx"}),
+    "delete": frozenset({"w", "pw", "cl", "ctx"}),
+    "scan": frozenset({"r", "pr", "cl"}),
+}
+EPOCH_BITS = 40
+"""A version epoch is the node's incarnation in the upper bits and a count in these: a durable block a start."""
+SWEEP_SECONDS = 0.005
+_RETRY_AFTER_MS = 20
+
+
+class ApMode:
+    """One node's AP machine; see :class:`kvbus.ports.mode.Mode`."""
+
+    token_name = TOKEN
+
+    def __init__(self, context: ModeContext) -> None:
+        topology, links = context.topology, context.links
+        self._context = context
+        self._me = context.me
+        self._epoch = topology.epoch
+        self._keyspaces = {name: ks for name, ks in context.keyspaces.items() if ks.mode == "ap"}
+        self._locators = {name: Locator(topology, ks) for name, ks in self._keyspaces.items()}
+        self._local_dc = topology.members[context.me].dc
+        self._next_batch = context.incarnation << EPOCH_BITS
+        first = context.incarnation << EPOCH_BITS
+        self._hold = Hold(context.me, first, first + (1 << EPOCH_BITS) - 1)
+        if context.hold_floor is not None:
+            self._hold.floor = context.hold_floor
+        self._replica = Replica(context.engine)
+        self._answers = Answers(context.me, topology, context.limits.reply_bytes, context.metrics)
+        self._intake = Intake(
+            {name: ServedKeyspace("ap", TOKEN, OPERATIONS) for name in self._keyspaces}, context.limits
+        )
+        self._writes = Writes(
+            replica=self._replica,
+            hold=self._hold,
+            links=links,
+            answers=self._answers,
+            metrics=context.metrics,
+            epoch=self._epoch,
+            sibling_cap=context.limits.siblings,
+        )
+        self._reads = Reads(
+            replica=self._replica,
+            links=links,
+            answers=self._answers,
+            metrics=context.metrics,
+            epoch=self._epoch,
+            explain=Explainer(context.me, topology, self._answers.guarantee).explain,
+        )
+        self._scans = Scans(
+            replica=self._replica,
+            links=links,
+            answers=self._answers,
+            topology=topology,
+            reply_bytes=context.limits.reply_bytes,
+        )
+        self._forwarding = Forwarding(links=links, answers=self._answers, epoch=self._epoch)
+        self._next_sweep = 0.0
+
+    def step(self, tick: Tick, out: Effects) -> None:
+        """Take what arrived, in one turn; put every effect into ``out``."""
+        now, wall_ms = tick.now, tick.wall_ms
+        for peer, is_up in tick.links:
+            if not is_up:
+                self._link_lost(peer, now, wall_ms, out)
+        if tick.append_failed:
+            self._hold.end()
+            self._replica.append_failed(now, out)
+        if tick.persisted is not None:
+            self._replica.persisted(tick.persisted, now, out)
+        writes = self._take_frames(tick, out)
+        for columns in tick.requests:
+            if columns.kind == "get":
+                self._start(columns, now, wall_ms, out)
+        for scan in tick.scans:
+            self._start_scan(scan, now, wall_ms, out)
+        for peer, head, frame in writes:
+            self._take_write(peer, head, frame, out)
+        for columns in tick.requests:
+            if columns.kind != "get":
+                self._start(columns, now, wall_ms, out)
+        self._sweep(now, wall_ms, out)
+
+    def pending(self) -> int:
+        """Return the number of client operations in flight."""
+        return self._answers.pending
+
+    def hand_over(self) -> int | None:
+        """Return the hold's floor: after a clean stop the next start may continue the epochs from there on."""
+        return self._hold.floor
+
+    def status(self) -> dict[str, int]:
+        """Return counters and gauges by name."""
+        return {
+            "pending_operations": self._answers.pending,
+            "open_writes": len(self._writes),
+            "open_reads": len(self._reads),
+            "open_forwards": len(self._forwarding),
+        }
+
+    def _take_frames(self, tick: Tick, out: Effects) -> list[tuple[NodeIndex, Head, bytes]]:
+        """Handle every peer frame but writes, which are returned; what breaks the protocol is counted and dropped."""
+        writes: list[tuple[NodeIndex, Head, bytes]] = []
+        for peer, frame in tick.frames:
+            try:
+                head = unpack_head(frame)
+                if head.kind == frames.WRITE:
+                    writes.append((peer, head, frame))
+                else:
+                    self._take_frame(peer, head, frame, tick, out)
+            except PeerProtocolError as error:
+                out.trace("peer_protocol_error", peer=peer, reason=str(error))
+                self._context.metrics.peer_protocol_errors_total += 1
+        return writes
+
+    def _take_frame(self, peer: NodeIndex, head: Head, frame: bytes, tick: Tick, out: Effects) -> None:
+        now, wall_ms, batch = tick.now, tick.wall_ms, BatchId(head.batch)
+        kind = head.kind
+        if kind == frames.WRITE_ACK:
+            self._writes.acknowledged(peer, batch, frames.read_ack(frame), now, out)
+        elif kind == frames.READ_ANSWER:
+            self._reads.answered(peer, batch, frames.read_records(frame), now, wall_ms, out)
+        elif kind == frames.READ:
+            self._serve_read(peer, head, frame, out)
+        elif kind == frames.FORWARD:
+            self._serve_forward(peer, head, frame, tick, out)
+        elif kind == frames.FORWARD_ANSWER:
+            self._forwarding.answered(peer, batch, frame[HEAD_BYTES:], now, out)
+        elif kind == frames.SCAN:
+            self._serve_scan(peer, head, frame, out)
+        elif kind == frames.SCAN_ANSWER:
+            keys, records = frames.read_write(frame)
+            found = Range(keys, records, bool(head.flags & frames.EXHAUSTED))
+            self._scans.answered(peer, batch, found, now, wall_ms, out)
+        else:
+            raise PeerProtocolError(f"no AP frame has kind {kind:#x}")
+
+    def _link_lost(self, peer: NodeIndex, now: float, wall_ms: int, out: Effects) -> None:
+        self._writes.link_lost(peer, now, out)
+        self._reads.link_lost(peer, now, wall_ms, out)
+        self._scans.link_lost(peer, now, wall_ms, out)
+        self._forwarding.link_lost(peer, now, out)
+
+    def _sweep(self, now: float, wall_ms: int, out: Effects) -> None:
+        if now >= self._next_sweep:
+            self._next_sweep = now + SWEEP_SECONDS
+            self._writes.sweep(now, out)
+            self._reads.sweep(now, wall_ms, out)
+            self._scans.sweep(now, wall_ms, out)
+            self._forwarding.sweep(now, out)
+        if len(self._writes) or len(self._reads) or len(self._scans) or len(self._forwarding):
+            out.wake(self._next_sweep)
+
+    def _new_batch(self) -> BatchId:
+        self._next_batch += 1
+        return BatchId(self._next_batch)
+
+    def _resolve(self, kind: str, options: Options, keyspace: Keyspace, replicas: ReplicaSet) -> Requirement:
+        reading = kind in ("get", "scan")
+        return requirement(
+            asked=options.r if reading else options.w,
+            primaries=options.pr if reading else options.pw,
+            level=options.cl,
+            default=keyspace.r if reading else keyspace.w,
+            defaults_demanded=keyspace.availability == "quorum",
+            replicas=replicas,
+            local_dc=self._local_dc,
+        )
+
+    def _start(self, columns: RequestColumns, now: float, wall_ms: int, out: Effects) -> None:
+        keyspace = self._keyspaces[columns.keyspace]
+        self._answers.pending += len(columns.calls)
+        if self._answers.pending > self._context.limits.pending_ops:
+            self._context.metrics.shed_total += len(columns.calls)
+            self._answers.fail(columns, _overloaded(), 0.0, out)
+            return
+        for located in self._locators[columns.keyspace].locate(columns):
+            try:
+                required = self._resolve(columns.kind, columns.options, keyspace, located.replicas)
+            except ClientError as error:
+                self._answers.fail(located.columns, error, 0.0, out)
+                continue
+            refusal = required.refusal(located.replicas.mask & self._context.links.reachable())
+            if refusal is not None:
+                self._answers.fail(located.columns, refusal, 0.0, out)
+            elif columns.kind == "get":
+                self._reads.start(self._new_batch(), located, keyspace, required, now, wall_ms, out)
+            elif located.replicas.mask >> self._me & 1:
+                self._writes.start(self._new_batch(), located, keyspace, required, now, wall_ms, out)
+            else:
+                self._forward(located, now, out)
+
+    def _forward(self, located: Located, now: float, out: Effects) -> None:
+        columns = located.columns
+        ours = [i for i, call in enumerate(columns.calls) if not isinstance(call.origin, PeerOrigin)]
+        if len(ours) < len(columns.calls):
+            theirs = [i for i, call in enumerate(columns.calls) if isinstance(call.origin, PeerOrigin)]
+            error = StaleEpoch("forwarded to a node that holds no copy of the key", details={"epoch": self._epoch})
+            self._answers.fail(columns.select(theirs), error, 0.0, out)
+            located = Located(located.replicas, columns.select(ours), [located.engine_keys[i] for i in ours])
+        if ours:
+            self._forwarding.start(self._new_batch(), located, now, out)
+
+    def _start_scan(self, scan: ScanRequest, now: float, wall_ms: int, out: Effects) -> None:
+        keyspace = self._keyspaces[scan.keyspace]
+        self._answers.pending += 1
+        resolve = partial(self._resolve, "scan", scan.options, keyspace)
+        try:
+            self._scans.start(self._new_batch(), scan, keyspace, resolve, now, wall_ms, out)
+        except ClientError as error:
+            columns = RequestColumns("scan", scan.keyspace, scan.options)
+            columns.calls, columns.slots = [scan.call], [0]
+            self._answers.fail(columns, error, 0.0, out)
+
+    def _take_write(self, peer: NodeIndex, head: Head, frame: bytes, out: Effects) -> None:
+        try:
+            keys, records = frames.read_write(frame)
+            lsn = self._replica.merge_in(keys, records, frame[HEAD_BYTES:], out)
+        except ReadOnly:
+            self._acknowledge(peer, head.batch, len(frames.read_write(frame)[0]), False, 0.0, out)
+        except (PeerProtocolError, ValueError) as error:
+            out.trace("peer_protocol_error", peer=peer, reason=str(error))
+            self._context.metrics.peer_protocol_errors_total += 1
+        else:
+            self._replica.when_durable(lsn, partial(self._acknowledge, peer, head.batch, len(keys)))
+
+    def _acknowledge(self, peer: NodeIndex, batch: int, count: int, durable: bool, now: float, out: Effects) -> None:
+        failed = [] if durable else list(range(count))
+        out.send_peer(peer, self._head(frames.WRITE_ACK, batch) + frames.ack_payload(failed))
+
+    def _serve_read(self, peer: NodeIndex, head: Head, frame: bytes, out: Effects) -> None:
+        records = self._replica.multi_get(frames.read_keys(frame))
+        answer = self._head(frames.READ_ANSWER, head.batch) + pack_column(records)
+        self._answer_when_durable(peer, answer, out)
+
+    def _serve_scan(self, peer: NodeIndex, head: Head, frame: bytes, out: Effects) -> None:
+        found = collect(self._replica, *frames.read_scan(frame))
+        flags = frames.EXHAUSTED if found.exhausted else 0
+        answer = self._head(frames.SCAN_ANSWER, head.batch, flags) + frames.write_payload(found.keys, found.records)
+        self._answer_when_durable(peer, answer, out)
+
+    def _answer_when_durable(self, peer: NodeIndex, answer: bytes, out: Effects) -> None:
+        unsynced = self._replica.unsynced()
+        if unsynced is None:
+            out.send_peer(peer, answer)
+        else:
+            self._replica.when_durable(unsynced, partial(_send_if_durable, peer, answer))
+
+    def _serve_forward(self, peer: NodeIndex, head: Head, frame: bytes, tick: Tick, out: Effects) -> None:
+        """Coordinate for ``peer``: its request joins this tick's, after the reads."""
+        forwarded = Tick(tick.now, tick.wall_ms)
+        self._intake.add(PeerOrigin(peer, head.batch), frame[HEAD_BYTES:])
+        for call in self._intake.hand_over(forwarded):
+            self._answers.finish(call, out)
+        tick.requests = [*tick.requests, *forwarded.requests]
+
+    def _head(self, kind: int, batch: int, flags: int = 0) -> bytes:
+        return pack_head(kind, space=0, batch=batch, epoch=self._epoch, flags=flags)
+
+
+def _send_if_durable(peer: NodeIndex, answer: bytes, durable: bool, now: float, out: Effects) -> None:
+    if durable:
+        out.send_peer(peer, answer)
+
+
+def _overloaded() -> Overloaded:
+    return Overloaded("the node has too many operations in flight", details={"retry_after_ms": _RETRY_AFTER_MS})
+
+
+class ApPlugin:
+    """What the registry knows of the AP mode; see :class:`kvbus.ports.mode.ModePlugin`."""
+
+    name = "ap"
+    frame_kinds = frames.FRAME_KINDS
+    operations = OPERATIONS
+
+    def create(self, context: ModeContext) -> ApMode:
+        """Build the mode's machine."""
+        return ApMode(context)
+
+    def clock(self, token: bytes) -> dict[int, int]:
+        """Count the events that a context covers, by server short id."""
+        return Context.from_bytes(token).clock()
+
+    def dots(self, token: bytes) -> Sequence[tuple[int, int, int, int]]:
+        """List a context for debugging: (server short id, epoch, first counter, last counter) of each run of dots."""
+        return [(*actor, first, last) for actor, first, last in Context.from_bytes(token).dots()]

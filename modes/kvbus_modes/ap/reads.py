@@ -1,0 +1,209 @@
+"""Gets: ask as many replicas as are needed, join the next one when one is lost or slow, merge the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from kvbus.core.columns import pack_column
+from kvbus.core.keyspace import Keyspace
+from kvbus.core.links import Links
+from kvbus.core.locator import Located
+from kvbus.core.metrics import Metrics
+from kvbus.core.quorum import Requirement
+from kvbus.core.tick import Effects
+from kvbus.core.types import BatchId, Epoch, NodeIndex
+from kvbus.errors import RequestTimeout
+from kvbus.wire.peer_frames import pack_head
+from kvbus_modes.ap.answers import MODE, Answers
+from kvbus_modes.ap.batch import Batch, Verdict
+from kvbus_modes.ap.frames import READ
+from kvbus_modes.ap.replica import Replica
+from kvbus_modes.ap.siblings import merge, read_column
+
+Records = list[bytes | None]
+
+
+class ReadBatch(Batch):
+    """Keys asked of some replicas: what each answered, and when to ask another one.
+
+    ``spare`` are the replicas not asked yet, best last.
+    """
+
+    __slots__ = ("answers", "hedge_at", "keys", "keyspace", "spare")
+
+    def __init__(
+        self, id: BatchId, located: Located, requirement: Requirement, now: float, *, keyspace: Keyspace
+    ) -> None:
+        super().__init__(id, located.columns, located.replicas, requirement, now)
+        self.keyspace = keyspace
+        self.keys = located.engine_keys
+        self.answers: dict[NodeIndex, Records] = {}
+        self.spare: list[NodeIndex] = []
+        self.hedge_at = now
+
+    def merged(self) -> Records:
+        """Join the answers, key by key; equal columns cost one comparison."""
+        columns = list(self.answers.values())
+        joined = columns[0]
+        for column in columns[1:]:
+            if column != joined:
+                joined = [_join(a, b) for a, b in zip(joined, column, strict=True)]
+        return joined
+
+
+def _join(a: bytes | None, b: bytes | None) -> bytes | None:
+    if a is None or b is None:
+        return b if a is None else a
+    return merge(a, b)
+
+
+Explain = Callable[[Batch, Keyspace, dict[NodeIndex, Records], Records], dict[str, object]]
+
+
+class Reads:
+    """All read batches that this node coordinates."""
+
+    def __init__(
+        self,
+        *,
+        replica: Replica,
+        links: Links,
+        answers: Answers,
+        metrics: Metrics,
+        epoch: Epoch,
+        explain: Explain,
+    ) -> None:
+        self._replica = replica
+        self._links = links
+        self._answers = answers
+        self._metrics = metrics
+        self._epoch = epoch
+        self._explain = explain
+        self._me = links.me
+        self._open: dict[BatchId, ReadBatch] = {}
+        self._turn = 0
+
+    def start(
+        self,
+        batch_id: BatchId,
+        located: Located,
+        keyspace: Keyspace,
+        requirement: Requirement,
+        now: float,
+        wall_ms: int,
+        out: Effects,
+    ) -> None:
+        """Ask the local copy and as many others as the requirement needs."""
+        batch = ReadBatch(batch_id, located, requirement, now, keyspace=keyspace)
+        self._turn += 1
+        batch.spare = self._links.candidates(located.replicas, self._turn, now)
+        batch.lost = located.replicas.mask & ~self._links.reachable()
+        self._open[batch_id] = batch
+        while batch.spare and not requirement.met_by(batch.awaited | batch.answered):
+            self._ask_next(batch, now, wall_ms, out)
+        self._judge(batch, now, wall_ms, out)
+
+    def answered(
+        self, node: NodeIndex, batch_id: BatchId, records: Records, now: float, wall_ms: int, out: Effects
+    ) -> None:
+        """Take a replica's answer."""
+        batch = self._open.get(batch_id)
+        if batch is None or not batch.awaited >> node & 1:
+            return
+        self._links.settled(node)
+        if len(records) != len(batch.keys):
+            batch.take_loss(node)
+        else:
+            self._links.observe(node, now - batch.started)
+            batch.take_answer(node)
+            batch.answers[node] = records
+        self._judge(batch, now, wall_ms, out)
+
+    def link_lost(self, node: NodeIndex, now: float, wall_ms: int, out: Effects) -> None:
+        """Ask the next replica in place of ``node`` in every batch that waits for it."""
+        for batch in list(self._open.values()):
+            if node in batch.spare:
+                batch.spare.remove(node)
+                batch.lost |= 1 << node
+            if batch.take_loss(node):
+                if batch.spare and not batch.replied:
+                    self._ask_next(batch, now, wall_ms, out)
+                self._judge(batch, now, wall_ms, out)
+
+    def sweep(self, now: float, wall_ms: int, out: Effects) -> None:
+        """Join the next replica where one is slow; give up what is past its deadline."""
+        for batch in list(self._open.values()):
+            if now >= batch.deadline:
+                if not batch.replied:
+                    self._give_up(batch, "the deadline passed", now, wall_ms, out)
+                batch.release(self._links)
+                self._open.pop(batch.id, None)
+                continue
+            if now >= batch.hedge_at and batch.spare and not batch.replied:
+                self._ask_next(batch, now, wall_ms, out)
+            self._judge(batch, now, wall_ms, out)
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def _ask_next(self, batch: ReadBatch, now: float, wall_ms: int, out: Effects) -> None:
+        node = batch.spare.pop()
+        batch.awaited |= 1 << node
+        if node != self._me:
+            head = pack_head(READ, space=batch.keyspace.space, batch=batch.id, epoch=self._epoch)
+            out.send_peer(node, head + pack_column(batch.keys))
+            self._links.sent(node, now)
+            batch.hedge_at = now + self._links.hedge_after(node)
+            return
+        records = self._replica.multi_get(batch.keys)
+        unsynced = self._replica.unsynced()
+        if unsynced is None:
+            batch.take_answer(node)
+            batch.answers[node] = records
+        else:
+            self._replica.when_durable(unsynced, partial(self._read_here, batch, records, wall_ms))
+
+    def _read_here(
+        self, batch: ReadBatch, records: Records, wall_ms: int, durable: bool, now: float, out: Effects
+    ) -> None:
+        if durable:
+            if batch.take_answer(self._me):
+                batch.answers[self._me] = records
+        else:
+            batch.take_loss(self._me)
+        self._judge(batch, now, wall_ms, out)
+
+    def _judge(self, batch: ReadBatch, now: float, wall_ms: int, out: Effects) -> None:
+        if not batch.replied:
+            verdict = batch.verdict(self._links.responsive(now))
+            if verdict is Verdict.MET:
+                self._settle(batch, now, wall_ms, out)
+            elif verdict is Verdict.SHORT:
+                if batch.spare:
+                    self._ask_next(batch, now, wall_ms, out)
+                    self._judge(batch, now, wall_ms, out)
+                    return
+                self._give_up(batch, "too few replicas answered", now, wall_ms, out)
+        if not batch.awaited and batch.replied:
+            self._open.pop(batch.id, None)
+
+    def _give_up(self, batch: ReadBatch, cause: str, now: float, wall_ms: int, out: Effects) -> None:
+        if batch.answered and not batch.requirement.demanded:
+            self._settle(batch, now, wall_ms, out)
+            return
+        batch.replied = True
+        acks = batch.answered.bit_count()
+        error = RequestTimeout(f"{cause}: {acks} of {batch.requirement.needed}", details={"cause": cause, "acks": acks})
+        self._answers.fail(batch.columns, error, now - batch.started, out)
+
+    def _settle(self, batch: ReadBatch, now: float, wall_ms: int, out: Effects) -> None:
+        batch.replied = True
+        records = batch.merged()
+        if batch.columns.options.explain:
+            explained = self._explain(batch, batch.keyspace, batch.answers, records)
+            for call in batch.columns.calls:
+                call.explain = explained
+        values, tokens = read_column(records, wall_ms)
+        self._metrics.quorums("get", MODE).observe(now - batch.started, len(records))
+        self._answers.settle(batch, tokens, values, batch.keyspace, now, out)

@@ -1,0 +1,240 @@
+"""Puts and deletes at their coordinator: one batch a replica set, one encode, one tally.
+
+The batch's bytes go to the peers first, so that their disks work while this node's does, and are counted here when
+this node's own log has them. A node that fails single operations of a batch leaves only their tallies.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from kvbus.core.keyspace import Keyspace
+from kvbus.core.links import Links
+from kvbus.core.locator import Located
+from kvbus.core.metrics import Metrics
+from kvbus.core.quorum import Requirement
+from kvbus.core.tick import Effects
+from kvbus.core.types import BatchId, Epoch, NodeIndex
+from kvbus.errors import ClientError, ReadOnly, RequestTimeout
+from kvbus.wire.peer_frames import pack_head
+from kvbus_modes.ap.answers import MODE, Answers
+from kvbus_modes.ap.batch import Batch, Verdict
+from kvbus_modes.ap.frames import WRITE, write_payload
+from kvbus_modes.ap.replica import Replica
+from kvbus_modes.ap.siblings import Hold, coordinate
+
+
+class WriteBatch(Batch):
+    """A coordinated batch: the tokens to answer with, and the operations that some node failed, each on its own.
+
+    ``positions`` maps an operation's index in the frame that was sent to its index in ``columns``; None while they
+    are the same. ``stragglers`` holds, by index in the frame, a batch of one operation whose tally differs.
+    """
+
+    __slots__ = ("keyspace", "positions", "stragglers", "tokens")
+
+    def __init__(
+        self,
+        id: BatchId,
+        located: Located,
+        requirement: Requirement,
+        now: float,
+        *,
+        keyspace: Keyspace,
+        tokens: list[bytes | None],
+    ) -> None:
+        super().__init__(id, located.columns, located.replicas, requirement, now)
+        self.keyspace = keyspace
+        self.tokens = tokens
+        self.positions: dict[int, int] | None = None
+        self.stragglers: dict[int, WriteBatch] = {}
+
+    def part_with(self, failed: tuple[int, ...]) -> None:
+        """Give each operation that a node could not store a tally of its own."""
+        positions = self.positions or {index: index for index in range(len(self.columns.keys))}
+        leaving = [index for index in failed if index in positions and index not in self.stragglers]
+        for index in leaving:
+            chosen = [positions[index]]
+            part = Located(self.replicas, self.columns.select(chosen), [])
+            straggler = WriteBatch(
+                self.id, part, self.requirement, self.started, keyspace=self.keyspace, tokens=[self.tokens[chosen[0]]]
+            )
+            straggler.answered, straggler.awaited, straggler.lost = self.answered, self.awaited, self.lost
+            straggler.replied = self.replied
+            self.stragglers[index] = straggler
+        staying = [index for index in positions if index not in self.stragglers]
+        kept = [positions[index] for index in staying]
+        self.columns = self.columns.select(kept)
+        self.tokens = [self.tokens[position] for position in kept]
+        self.positions = {index: position for position, index in enumerate(staying)}
+
+
+class Writes:
+    """All write batches that this node coordinates."""
+
+    def __init__(
+        self,
+        *,
+        replica: Replica,
+        hold: Hold,
+        links: Links,
+        answers: Answers,
+        metrics: Metrics,
+        epoch: Epoch,
+        sibling_cap: int,
+    ) -> None:
+        self._replica = replica
+        self._hold = hold
+        self._links = links
+        self._answers = answers
+        self._metrics = metrics
+        self._epoch = epoch
+        self._sibling_cap = sibling_cap
+        self._me = links.me
+        self._open: dict[BatchId, WriteBatch] = {}
+
+    def start(
+        self,
+        batch_id: BatchId,
+        located: Located,
+        keyspace: Keyspace,
+        requirement: Requirement,
+        now: float,
+        wall_ms: int,
+        out: Effects,
+    ) -> None:
+        """Coordinate ``located``: add the siblings, store, send the merged records to the other replicas."""
+        tokens, records, located = self._coordinate(located, wall_ms, out)
+        if not records:
+            return
+        keys = located.engine_keys
+        payload = write_payload(keys, records)
+        try:
+            lsn = self._replica.store(keys, records, payload, out)
+        except ReadOnly as error:
+            self._hold.end()
+            self._answers.fail(located.columns, error, 0.0, out)
+            return
+        batch = WriteBatch(batch_id, located, requirement, now, keyspace=keyspace, tokens=tokens)
+        batch.awaited = located.replicas.mask & self._links.reachable()
+        batch.lost = located.replicas.mask & ~batch.awaited
+        self._open[batch_id] = batch
+        frame = pack_head(WRITE, space=keyspace.space, batch=batch_id, epoch=self._epoch) + payload
+        for node in located.replicas.nodes:
+            if node != self._me and batch.awaited >> node & 1:
+                out.send_peer(node, frame)
+                self._links.sent(node, now)
+        self._replica.when_durable(lsn, partial(self._stored_here, batch))
+
+    def acknowledged(
+        self, node: NodeIndex, batch_id: BatchId, failed: tuple[int, ...], now: float, out: Effects
+    ) -> None:
+        """Count a peer's acknowledgement; ``failed`` lists the operations that it could not store."""
+        batch = self._open.get(batch_id)
+        if batch is None or not batch.awaited >> node & 1:
+            return
+        self._links.settled(node)
+        if failed:
+            batch.part_with(failed)
+        for index, straggler in batch.stragglers.items():
+            if index in failed:
+                straggler.take_loss(node)
+            else:
+                straggler.take_answer(node)
+            self._judge(straggler, now, out)
+        batch.take_answer(node)
+        self._judge(batch, now, out)
+
+    def link_lost(self, node: NodeIndex, now: float, out: Effects) -> None:
+        """Stop waiting for ``node`` in every batch."""
+        for batch in list(self._open.values()):
+            if batch.take_loss(node):
+                for straggler in batch.stragglers.values():
+                    straggler.take_loss(node)
+                    self._judge(straggler, now, out)
+                self._judge(batch, now, out)
+
+    def sweep(self, now: float, out: Effects) -> None:
+        """Settle what only silent nodes hold up, and give up what is past its deadline."""
+        for batch in list(self._open.values()):
+            if now >= batch.deadline:
+                for each in (batch, *batch.stragglers.values()):
+                    self._expire(each, now, out)
+                batch.release(self._links)
+                del self._open[batch.id]
+            else:
+                for each in (batch, *batch.stragglers.values()):
+                    self._judge(each, now, out)
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def _coordinate(
+        self, located: Located, wall_ms: int, out: Effects
+    ) -> tuple[list[bytes | None], list[bytes], Located]:
+        """Make each operation's merged record and token; operations that fail are answered and left out."""
+        columns = located.columns
+        ttl_ms = columns.options.ttl_ms
+        expiry_ms = None if ttl_ms is None else wall_ms + ttl_ms
+        keys, hold, cap = located.engine_keys, self._hold, self._sibling_cap
+        current = self._replica.multi_get(keys)
+        fresh: dict[bytes, bytes] | None = {} if len(set(keys)) != len(keys) else None
+        timestamp = self._replica.timestamp(wall_ms)
+        tokens: list[bytes | None] = []
+        records: list[bytes] = []
+        refused: list[int] = []
+        for index, context in enumerate(columns.contexts):
+            record = current[index] if fresh is None else fresh.get(keys[index], current[index])
+            try:
+                record, token = coordinate(record, context, columns.values[index], expiry_ms, timestamp, hold, cap)
+            except ClientError as error:
+                refused.append(index)
+                self._answers.fail_one(columns, index, error, out)
+                continue
+            records.append(record)
+            tokens.append(token)
+            if fresh is not None:
+                fresh[keys[index]] = record
+        if refused:
+            kept = [index for index in range(len(keys)) if index not in refused]
+            located = Located(located.replicas, columns.select(kept), [keys[index] for index in kept])
+        return tokens, records, located
+
+    def _stored_here(self, batch: WriteBatch, durable: bool, now: float, out: Effects) -> None:
+        for each in (batch, *batch.stragglers.values()):
+            if durable:
+                each.take_answer(self._me)
+            else:
+                each.take_loss(self._me)
+            self._judge(each, now, out)
+
+    def _judge(self, batch: WriteBatch, now: float, out: Effects) -> None:
+        if not batch.replied:
+            verdict = batch.verdict(self._links.responsive(now))
+            if verdict is Verdict.MET:
+                self._settle(batch, now, out)
+            elif verdict is Verdict.SHORT:
+                self._give_up(batch, "too few replicas acknowledged", now, out)
+        if not batch.awaited:
+            self._open.pop(batch.id, None)
+
+    def _expire(self, batch: WriteBatch, now: float, out: Effects) -> None:
+        if not batch.replied:
+            self._give_up(batch, "the deadline passed", now, out)
+
+    def _give_up(self, batch: WriteBatch, cause: str, now: float, out: Effects) -> None:
+        """Answer ``degraded`` where only a target was missed and a copy is durable, else that nothing is known."""
+        if batch.answered and not batch.requirement.demanded:
+            self._settle(batch, now, out)
+            return
+        batch.replied = True
+        required, acks = batch.requirement.needed, batch.answered.bit_count()
+        error = RequestTimeout(
+            f"{cause}: {acks} of {required}; the write may still be applied", details={"cause": cause, "acks": acks}
+        )
+        self._answers.fail(batch.columns, error, now - batch.started, out)
+
+    def _settle(self, batch: WriteBatch, now: float, out: Effects) -> None:
+        batch.replied = True
+        self._metrics.quorums(batch.columns.kind, MODE).observe(now - batch.started, len(batch.tokens))
+        self._answers.settle(batch, batch.tokens, None, batch.keyspace, now, out)

@@ -1,0 +1,158 @@
+"""The commit log's writing side: one write a commit, one sync where it is asked for.
+
+Rules: a segment's header is synced before its first record is written; a segment is synced before the next one is
+created; no recovered segment is appended to. An append that failed must be cut back before anything else is written.
+
+Source: FORMATS.md, "Segment header", "Log record".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kvbus.core.types import Lsn
+from kvbus.ports.disk import AppendFile, Disk
+from kvbus_storage.log_format import (
+    HEADER_BYTES,
+    RECORD_HEAD_BYTES,
+    Kind,
+    SegmentHeader,
+    encode_header,
+    encode_record_head,
+    segment_name,
+)
+from kvbus_storage.log_recovery import LogTail
+
+FILL_STEP_BYTES = 256 << 10
+"""Zeros written ahead of a synced segment's tail. A step costs one commit about 0.2 ms; larger steps stall longer."""
+
+
+class CommitLog:
+    """The log of one engine, open for appending behind what was recovered."""
+
+    def __init__(self, disk: Disk, tail: LogTail, *, fill_step_bytes: int) -> None:
+        self._disk = disk
+        self._fill_step_bytes = fill_step_bytes
+        self._segment = tail.segment
+        self._tail = tail.end
+        self._file: AppendFile | None = None
+        self._synced = tail.end
+        self._sealed_bytes = tail.log_bytes
+        self._count = tail.segment_count
+        self._last_lsn = tail.last_lsn
+        self._synced_lsn = tail.last_lsn
+
+    @property
+    def last_lsn(self) -> Lsn:
+        """The newest batch in the log, synced or not."""
+        return self._last_lsn
+
+    @property
+    def synced_lsn(self) -> Lsn:
+        """The newest batch that survives a power cut."""
+        return self._synced_lsn
+
+    @property
+    def tail(self) -> LogTail:
+        """Where the log ends now."""
+        return LogTail(
+            segment=self._segment,
+            end=self._tail,
+            last_lsn=self._last_lsn,
+            segment_count=self._count,
+            log_bytes=self._sealed_bytes + self.segment_bytes,
+        )
+
+    @property
+    def segment_bytes(self) -> int:
+        """Bytes in the open segment; 0 when none is open."""
+        return self._tail if self._file is not None else 0
+
+    @property
+    def is_open(self) -> bool:
+        """Say whether a segment is open; the next append opens one."""
+        return self._file is not None
+
+    def append(self, payloads: Sequence[bytes]) -> None:
+        """Write one RECORD for each of ``payloads`` with a single write; they take the next LSNs.
+
+        Raises:
+            OSError: nothing of it counts; call :meth:`cut_back` before going on.
+        """
+        file = self._file or self._open_segment()
+        parts: list[bytes] = []
+        offset = self._tail
+        lsn: int = self._last_lsn
+        for payload in payloads:
+            lsn += 1
+            parts.append(self._head(offset, lsn, Kind.RECORD, payload))
+            parts.append(payload)
+            offset += RECORD_HEAD_BYTES + len(payload)
+        file.append(b"".join(parts))
+        self._tail = offset
+        self._last_lsn = Lsn(lsn)
+
+    def sync(self) -> None:
+        """Make everything appended so far survive a power cut.
+
+        Raises:
+            OSError: fatal, the kernel may have dropped the pages.
+        """
+        if self._file is not None and self._synced < self._tail:
+            self._file.sync()
+            self._synced = self._tail
+        self._synced_lsn = self._last_lsn
+
+    def cut_back(self) -> None:
+        """Drop what a failed append left behind the last good record, durably.
+
+        Raises:
+            OSError: fatal, the file's tail is unknown.
+        """
+        if self._file is not None:
+            self._file.cut_back(self._tail)
+            self._synced = self._tail
+            self._synced_lsn = self._last_lsn
+
+    def seal(self) -> None:
+        """Sync the open segment, mark its end and close it; the next append opens another one.
+
+        Raises:
+            OSError: the log is synced up to its last record and has no mark; call :meth:`cut_back` before going on.
+        """
+        if self._file is None:
+            return
+        self.sync()
+        head = self._head(self._tail, self._last_lsn, Kind.SEAL, b"")
+        self._file.append(head)
+        self._tail += len(head)
+        self.sync()
+        self.release()
+
+    def release(self) -> None:
+        """Close the open segment as it is."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            self._sealed_bytes += self._tail
+
+    def _open_segment(self) -> AppendFile:
+        number = self._segment + 1
+        header = SegmentHeader(number, self._tail, self._last_lsn)
+        file = self._disk.create(segment_name(number), fill_step_bytes=self._fill_step_bytes)
+        try:
+            file.append(encode_header(header))
+            file.sync()
+        except OSError:
+            file.close()
+            raise
+        self._file = file
+        self._segment = number
+        self._tail = self._synced = HEADER_BYTES
+        self._count += 1
+        return file
+
+    def _head(self, offset: int, lsn: int, kind: Kind, payload: bytes) -> bytes:
+        return encode_record_head(
+            segment=self._segment, offset=offset, lsn=lsn, synced=self._synced, kind=kind, payload=payload
+        )

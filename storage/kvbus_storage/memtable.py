@@ -1,0 +1,119 @@
+"""The data in memory: a dict for point reads and a lazily sorted list of its keys for scans."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+_FOLD_RATIO = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Undo:
+    """What a batch replaced: ``previous[i]`` stood at ``keys[i]``, None where nothing did."""
+
+    keys: Sequence[bytes]
+    previous: Sequence[bytes | None]
+
+
+class Memtable:
+    """An ordered map from keys to records that is cheap to write.
+
+    A dict keeps insertion order, so the keys that the sorted lists do not know yet are its last ones. They wait in a
+    short sorted list beside the long one, which takes them in once they are an eighth of it: a scan sorts what it
+    returns (two runs: a merge) and what is new, never everything.
+    """
+
+    __slots__ = ("_data_bytes", "_recent", "_records", "_settled")
+
+    def __init__(self) -> None:
+        self._records: dict[bytes, bytes] = {}
+        self._settled: list[bytes] = []
+        self._recent: list[bytes] = []
+        self._data_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @property
+    def data_bytes(self) -> int:
+        """Bytes of all keys and records, without Python's overhead (about 140 bytes an entry)."""
+        return self._data_bytes
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the record at ``key``, or None."""
+        return self._records.get(key)
+
+    def multi_get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Return the records at ``keys``, in order, None where there is none."""
+        return list(map(self._records.get, keys))
+
+    def put(self, keys: Sequence[bytes], records: Sequence[bytes]) -> Undo:
+        """Store ``records[i]`` at ``keys[i]``; of a key that comes twice the last one wins.
+
+        Raises:
+            ValueError: the two differ in length; nothing was stored.
+        """
+        if len(keys) != len(records):
+            raise ValueError(f"{len(keys)} keys, {len(records)} records")
+        previous = self.multi_get(keys)
+        known = len(self._records)
+        self._records.update(zip(keys, records, strict=True))
+        grown = len(self._records) - known
+        if grown < len(keys) and len(set(keys)) < len(keys):
+            last = dict(zip(keys, records, strict=True))
+            first = dict(zip(keys, previous, strict=True))
+            keys, records, previous = list(last), list(last.values()), list(first.values())
+        self._data_bytes += sum(map(len, records))
+        if grown == len(keys):
+            self._data_bytes += sum(map(len, keys))
+        else:
+            self._data_bytes -= sum(map(len, filter(None, previous)))
+            if grown:
+                self._data_bytes += sum([len(key) for key, old in zip(keys, previous, strict=True) if old is None])
+        return Undo(keys, previous)
+
+    def take_back(self, undo: Undo) -> None:
+        """Restore what the newest batch replaced."""
+        for key, old in zip(undo.keys, undo.previous, strict=True):
+            record = self._records[key]
+            self._data_bytes -= len(record)
+            if old is None:
+                del self._records[key]
+                self._data_bytes -= len(key)
+            else:
+                self._records[key] = old
+                self._data_bytes += len(old)
+        if None in undo.previous:
+            # Keys went, so the lists no longer say how many of the dict's last keys are new.
+            self._settled, self._recent = [], []
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield every key and record in no particular order; the table must not change meanwhile."""
+        return iter(self._records.items())
+
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Yield ``(key, record)`` with ``start <= key < end`` in key order, as of the call."""
+        self._sort_new_keys()
+        keys = _between(self._settled, start, end)
+        recent = _between(self._recent, start, end)
+        if recent:
+            keys += recent
+            keys.sort()
+        return zip(keys, list(map(self._records.__getitem__, keys)), strict=True)
+
+    def _sort_new_keys(self) -> None:
+        new = len(self._records) - len(self._settled) - len(self._recent)
+        if new:
+            self._recent += islice(reversed(self._records), new)
+            self._recent.sort()
+        if len(self._recent) * _FOLD_RATIO > len(self._settled):
+            self._settled += self._recent
+            self._settled.sort()
+            self._recent = []
+
+
+def _between(keys: list[bytes], start: bytes, end: bytes) -> list[bytes]:
+    return keys[bisect_left(keys, start) : bisect_left(keys, end)]

@@ -1,0 +1,121 @@
+"""The real disk keeps the port's promises."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kvbus.errors import ConfigError
+from kvbus.runtime.os_disk import OsDisk
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[OsDisk]:
+    disk = OsDisk(tmp_path / "new" / "data")
+    yield disk
+    disk.close()
+
+
+def test_directory_has_one_user(disk: OsDisk, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="another process"):
+        OsDisk(tmp_path / "new" / "data")
+
+
+def test_closed_directory_can_be_opened_again(tmp_path: Path) -> None:
+    OsDisk(tmp_path).close()
+    OsDisk(tmp_path).close()
+
+
+def test_appended_bytes_are_read_back(disk: OsDisk) -> None:
+    file = disk.create("a/b/file")
+    file.append(b"one")
+    file.append(b"two")
+    assert file.offset == 6
+    file.sync()
+    file.close()
+    assert disk.read("a/b/file") == b"onetwo"
+    assert disk.read("a/b/file", 2, 3) == b"etw"
+    assert disk.read("a/b/file", 4) == b"wo"
+    assert disk.read("a/b/file", 5, 99) == b"o"
+    assert disk.read("a/b/file", 9) == b""
+
+
+def test_list_is_sorted_and_shows_files_only(disk: OsDisk) -> None:
+    for name in ("b", "a", "folder/c"):
+        disk.create(name).close()
+    assert disk.list() == ["a", "b"]
+    assert disk.list("folder") == ["c"]
+    assert disk.list("missing") == []
+
+
+def test_existing_file_is_not_created_again(disk: OsDisk) -> None:
+    disk.create("file").close()
+    with pytest.raises(FileExistsError):
+        disk.create("file")
+
+
+def test_missing_file_is_not_read(disk: OsDisk) -> None:
+    with pytest.raises(FileNotFoundError):
+        disk.read("file")
+    with pytest.raises(FileNotFoundError):
+        disk.remove("file")
+
+
+def test_replace_and_remove(disk: OsDisk) -> None:
+    disk.replace("file", b"one")
+    disk.replace("file", b"2")
+    assert disk.read("file") == b"2"
+    assert disk.list() == ["file"]
+    disk.remove("file")
+    assert disk.list() == []
+
+
+@pytest.mark.parametrize("path", ["../file", "a/../../file", "/etc/file"])
+def test_path_cannot_lead_out(disk: OsDisk, path: str) -> None:
+    with pytest.raises(ValueError, match="leads out"):
+        disk.create(path)
+
+
+@pytest.mark.parametrize("size", [1, 100, 4096, 10_000])
+def test_fill_is_zeros_ahead_of_the_tail_and_goes_at_the_close(disk: OsDisk, size: int) -> None:
+    file = disk.create("file", fill_step_bytes=4096)
+    written = b""
+    for number in range(1, 20):
+        file.append(bytes((number,)) * size)
+        written += bytes((number,)) * size
+        content = disk.read("file")
+        assert content[: len(written)] == written
+        assert not content[len(written) :].strip(b"\0")
+        assert len(content) <= len(written) + 4096
+    file.close()
+    assert disk.read("file") == written
+
+
+def test_cut_back_drops_the_tail_and_its_fill(disk: OsDisk) -> None:
+    file = disk.create("file", fill_step_bytes=64)
+    file.append(b"keep")
+    file.append(b"drop")
+    file.cut_back(4)
+    assert (disk.read("file"), file.offset) == (b"keep", 4)
+    file.append(b"more")
+    file.close()
+    assert disk.read("file") == b"keepmore"
+
+
+def test_full_disk_is_an_error_and_room_for_data_goes_before_fill(disk: OsDisk) -> None:
+    file = disk.create("file", fill_step_bytes=4096)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        file.append(b"x" * 90)
+        with pytest.raises(OSError, match=os.strerror(27)):
+            file.append(b"y" * 20)
+        file.cut_back(90)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    file.close()
+    assert disk.read("file") == b"x" * 90
