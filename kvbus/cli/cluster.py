@@ -55,6 +55,7 @@ def up(
         if mode not in (None, "ap"):
             raise typer.BadParameter(f"there is no mode {mode!r}; choose ap", param_hint="--mode")
         place = ClusterFolder(folder)
+        is_new = not place.exists()
         chosen = _prepared(place, nodes, mode, base_port, config)
         check_ports(chosen)
         launched = []
@@ -68,7 +69,10 @@ def up(
             for each in launched:
                 each.process.kill()
                 each.process.wait()
-            place.write(chosen)
+            if is_new:
+                place.path.unlink(missing_ok=True)
+            else:
+                place.write(chosen)
             raise
         if output is Output.JSON:
             _print_nodes(place.nodes(), output)

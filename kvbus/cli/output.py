@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from time import monotonic
+from typing import TYPE_CHECKING
 
 import typer
 
 from kvbus.errors import ClientError, ConfigError, KvbusError
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 EXIT_ERROR = 1
 EXIT_NOT_FOUND = 3
 EXIT_REFUSED = 4
 EXIT_UNKNOWN = 5
+_PIPED_WIDTH = 120
 _PROGRESS_AFTER_SECONDS = 1.0
 
 
@@ -102,26 +108,33 @@ def _code(error: ClientError) -> str:
     return str(error.details.get("code", error.code))
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, wide: Sequence[str] = ()) -> None:
-    """Print rows under headings; what does not fit is cut with …, in the columns ``wide`` first."""
-    from rich import box
+def console() -> Console:
+    """Return the console that tables are drawn on; where no terminal says its width, it is wide."""
     from rich.console import Console
+
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPED_WIDTH
+    return Console(width=width, highlight=False)
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, wide: Sequence[str] = ()) -> None:
+    """Print rows under headings; what does not fit is cut with … in the columns ``wide``, before all others."""
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-    for heading in headings:
-        numbers = bool(rows) and all(row[headings.index(heading)].isdigit() for row in rows)
+    for number, heading in enumerate(headings):
+        cells = [row[number] for row in rows]
         drawn.add_column(
             heading,
             no_wrap=True,
             overflow="ellipsis",
-            justify="right" if numbers else "left",
-            ratio=1 if heading in wide else None,
+            justify="right" if cells and all(cell.replace(".", "").isdecimal() for cell in cells) else "left",
+            min_width=None if heading in wide else max(map(len, [heading, *cells])),
         )
     for row in rows:
         drawn.add_row(*(Text(cell) for cell in row))
-    Console(highlight=False, soft_wrap=False).print(drawn)
+    console().print(drawn)
 
 
 @contextmanager

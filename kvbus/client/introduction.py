@@ -10,7 +10,7 @@ from kvbus.client.packing import BATCH_KEYS
 from kvbus.client.replies import MalformedReply, Outcome
 from kvbus.client.routing import RoutingTable
 from kvbus.client.url import DEFAULT_KEYSPACE
-from kvbus.errors import ClientError
+from kvbus.errors import Unauthorized, UnknownOp
 
 PROTOCOL_VERSION = 1
 _DEADLINE_MS = 2000
@@ -46,7 +46,7 @@ class Introduction:
         self._wanted = True
         self._not_before = 0.0
 
-    def ask_again(self, now: float) -> None:
+    def ask_again(self) -> None:
         """Want the topology anew, after a pause since the last question."""
         self._wanted = True
 
@@ -76,7 +76,7 @@ class Introduction:
                 return  # A topology that this client cannot use: any node answers any key.
             if self.table is None or table.epoch >= self.table.epoch:
                 self.table, self.fresh = table, True
-        elif isinstance(outcome, ClientError) and not outcome.definite:
+        elif not isinstance(outcome, UnknownOp | Unauthorized):
             self._wanted = True
 
     def _learn_limits(self, outcome: Outcome) -> None:

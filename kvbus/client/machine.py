@@ -26,7 +26,7 @@ from kvbus.client.failures import Unreachable
 from kvbus.client.introduction import Introduction
 from kvbus.client.links import Links, LinkState
 from kvbus.client.operation import WRITES, Operation
-from kvbus.client.packing import Frame, pack
+from kvbus.client.packing import BATCH_KEYS, Frame, pack
 from kvbus.client.replies import MalformedReply, Outcome, outcomes
 from kvbus.client.routing import ANY_NODE
 from kvbus.errors import (
@@ -122,7 +122,7 @@ class ClientMachine:
         homes: dict[int, str | None] = {}
         sends: list[Send] = []
         table = self._introduction.table if self._introduction is not None else None
-        batch_keys = self._introduction.batch_keys if self._introduction is not None else 1024
+        batch_keys = self._introduction.batch_keys if self._introduction is not None else BATCH_KEYS
         for frame in pack(operations, table, packing=self._packing, batch_keys=batch_keys):
             group = frame.group
             if group not in homes:
@@ -164,6 +164,7 @@ class ClientMachine:
                 self._failed(operation, outcome, address, crowded, now)
             else:
                 operation.settle(outcome)
+        self._learn(now)
 
     def link_changed(self, address: str, state: LinkState, now: float) -> None:
         """Follow a connection; what was in flight on a lost one goes elsewhere or fails."""
@@ -235,46 +236,46 @@ class ClientMachine:
         elif crowded and isinstance(error, BadRequest | TooLarge):
             # A neighbour's fault refuses a whole batch, and a long reply leaves no room for the last ones.
             operation.alone = True
-            operation.tries += 1
             self._waiting.append(operation)
         elif isinstance(error, Overloaded):
             pause = _retry_after_ms(error) * 0.001
             self.links.shun(address, now + pause)
-            self._try_again(operation, error, now + pause)
+            self._try_again(operation, error, now, pause)
         elif isinstance(error, ShuttingDown):
             self.links.shun(address, now + _SHUN_SECONDS)
-            self._try_again(operation, error, now)
+            self._try_again(operation, error, now, 0.0)
         elif isinstance(error, StaleEpoch):
-            self._ask_for_topology(now)
-            self._try_again(operation, error, now)
+            self._ask_for_topology()
+            self._try_again(operation, error, now, 0.0)
         else:
             operation.settle(error)
 
-    def _try_again(self, operation: Operation, error: ClientError, due: float) -> None:
+    def _try_again(self, operation: Operation, error: ClientError, now: float, pause: float) -> None:
         operation.tries += 1
-        operation.due = due
-        if operation.tries >= MAX_TRIES or due >= operation.deadline:
+        operation.due = now + pause
+        if operation.tries >= MAX_TRIES or operation.due >= operation.deadline:
             operation.settle(error)
-        else:
+        elif pause:
             self._delayed.append(operation)
+        else:
+            self._waiting.append(operation)
 
     def _lost(self, address: str, now: float) -> None:
         lost = [number for number, request in self._open.items() if request.address == address]
         if lost:
-            self._ask_for_topology(now)
+            self._ask_for_topology()
         for request_id in lost:
             for operation in self._close(request_id).frame.operations:
                 if operation.kind in WRITES:
                     operation.settle(_unknown(f"the connection to {address} was lost", "connection lost"))
                 else:
-                    operation.tries += 1
                     self._waiting.append(operation)
 
-    def _ask_for_topology(self, now: float) -> None:
+    def _ask_for_topology(self) -> None:
         if self._introduction is not None:
-            self._introduction.ask_again(now)
+            self._introduction.ask_again()
 
-    def learn(self, now: float) -> None:
+    def _learn(self, now: float) -> None:
         """Follow a topology that came in: connections to new members, none to members that left."""
         if self._introduction is not None and self._introduction.fresh:
             self._introduction.fresh = False

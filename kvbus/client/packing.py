@@ -82,9 +82,8 @@ def pack(
             frame = Frame(group, len(frames))
             frames.append(frame)
         else:
-            # What is sent again has less time left than its deadline_ms says, and all of its old frame the same.
-            time = operation.deadline if operation.tries else operation.deadline_ms
-            shared = (kind, operation.keyspace, group, operation.options, time)
+            # One turn's operations have one deadline; what waited longer must not hurry its neighbours.
+            shared = (kind, operation.keyspace, group, operation.options, operation.deadline)
             found = open_frames.get(shared)
             if (
                 found is None

@@ -1,4 +1,4 @@
-"""Storage engines behind :class:`kvbus.ports.engine.Engine`; the formats are described in ``storage/FORMATS.md``."""
+"""Storage engines behind :class:`kvbus.ports.engine.Engine`; the formats are described in ``FORMATS.md``."""
 
 from __future__ import annotations
 

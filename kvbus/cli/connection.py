@@ -1,0 +1,163 @@
+"""Find the cluster that a command is for, and talk to it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+from urllib.parse import quote
+
+import typer
+
+from kvbus.cli.local_cluster import ClusterFolder
+from kvbus.errors import ConfigError, UnknownKeyspace
+
+if TYPE_CHECKING:
+    from kvbus.client import Client
+
+_CONNECT_SECONDS = 1.0
+
+
+class NodeUnreachable(ConfigError):
+    """No node listens at any of the addresses that were given."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """A member as the topology tells it."""
+
+    name: str
+    client: str
+    dc: str
+    rack: str
+    weight: float
+    status: str
+
+
+def addresses(folder: Path | None, connect: str | None) -> list[str]:
+    """Return the client addresses to try, in order: from ``--connect``, ``--dir``, or their variables.
+
+    Raises:
+        typer.BadParameter: nothing says where the cluster is.
+        ConfigError: the folder holds no cluster, or an address is malformed.
+    """
+    if connect is None and folder is None:
+        connect = os.environ.get("KVBUS_CONNECT") or None
+        named = os.environ.get("KVBUS_DIR")
+        folder = Path(named) if named else None
+    if connect is not None:
+        return [_checked(part.strip()) for part in connect.split(",") if part.strip()]
+    if folder is not None:
+        return [node.client for node in ClusterFolder(folder).nodes()]
+    raise typer.BadParameter(
+        "say where the cluster is: --dir D for one on this machine, or --connect tcp://host:port[,…] "
+        "(KVBUS_DIR and KVBUS_CONNECT do the same)"
+    )
+
+
+def _checked(address: str) -> str:
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    if not address.startswith("tcp://") or not host or not port.isdecimal():
+        raise ConfigError(f"{address!r} is no node address; write tcp://host:port, several separated by commas")
+    return address
+
+
+def listens(address: str) -> bool:
+    """Say whether somebody takes connections at ``tcp://host:port``."""
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+    except (OSError, OverflowError):
+        return False
+    return True
+
+
+class Connection:
+    """A client of one node, which coordinates, and what that node says about the cluster."""
+
+    def __init__(self, client: Client, keyspace: str) -> None:
+        self.client = client
+        self.keyspace = keyspace
+
+    @cached_property
+    def hello(self) -> Mapping[str, object]:
+        """The node's introduction."""
+        return self.client.hello()
+
+    @cached_property
+    def topology(self) -> Mapping[str, object]:
+        """The cluster's members and who owns what, as the node knows it."""
+        return self.client.topology()
+
+    @property
+    def nodes(self) -> list[NodeView]:
+        """The members by short id."""
+        entries = cast("Sequence[Mapping[str, object]]", self.topology["nodes"])
+        return [
+            NodeView(
+                name=str(entry["name"]),
+                client=str(entry["client"]),
+                dc=str(entry["dc"]),
+                rack=str(entry["rack"]),
+                weight=float(cast("float", entry["weight"])),
+                status=str(entry["status"]),
+            )
+            for entry in entries
+        ]
+
+    def mode(self) -> str:
+        """Return the mode of the command's keyspace.
+
+        Raises:
+            UnknownKeyspace: there is no such keyspace.
+        """
+        keyspaces = cast("Mapping[str, Mapping[str, object]]", self.hello["keyspaces"])
+        if self.keyspace not in keyspaces:
+            raise UnknownKeyspace(f"no keyspace {self.keyspace!r}; there are: {', '.join(sorted(keyspaces))}")
+        return str(keyspaces[self.keyspace]["mode"])
+
+    def clock(self, ctx: bytes | None) -> list[tuple[str, int]]:
+        """Return a context's number of events by server name."""
+        if not ctx:
+            return []
+        from kvbus.plugins import mode_plugin
+
+        events = mode_plugin(self.mode()).clock(ctx)
+        return sorted((self._name(server), count) for server, count in events.items())
+
+    def dots(self, ctx: bytes | None) -> list[tuple[str, int, int]]:
+        """Return a context's events as (server name, epoch, counter)."""
+        if not ctx:
+            return []
+        from kvbus.plugins import mode_plugin
+
+        dots = mode_plugin(self.mode()).dots(ctx)
+        return sorted((self._name(server), epoch, counter) for server, epoch, counter in dots)
+
+    def _name(self, server: int) -> str:
+        nodes = self.nodes
+        return nodes[server].name if server < len(nodes) else f"#{server}"
+
+
+@contextmanager
+def connected(folder: Path | None, connect: str | None, keyspace: str) -> Iterator[Connection]:
+    """Connect to the first address that answers; that node coordinates all requests.
+
+    Raises:
+        NodeUnreachable: nobody listens at any of them.
+    """
+    from kvbus.client import Client
+
+    tried = addresses(folder, connect)
+    for number, address in enumerate(tried):
+        if listens(address):
+            hosts = ",".join(each.removeprefix("tcp://") for each in tried[number:])
+            with Client.from_url(f"kvbus://{hosts}/{quote(keyspace, safe='')}", routing="direct") as client:
+                yield Connection(client, keyspace)
+            return
+    raise NodeUnreachable(f"no node listens at {', '.join(tried)}; start one or give other addresses")
