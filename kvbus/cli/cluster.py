@@ -98,7 +98,8 @@ def _prepared(
         )
     if before and nodes not in (None, len(before)):
         raise ConfigError(
-            f"{place.folder} holds the data of {len(before)} nodes, not {nodes}; leave out --nodes or choose another --dir"
+            f"{place.folder} holds the data of {len(before)} nodes, not {nodes}; "
+            "leave out --nodes or choose another --dir"
         )
     stopped = [replace(node, pid=None) for node in before]
     if stopped and mode is None and base_port is None and config is None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 from urllib.parse import quote
 
 import typer
@@ -20,11 +20,8 @@ from kvbus.errors import ConfigError, UnknownKeyspace
 if TYPE_CHECKING:
     from kvbus.client import Client
 
+Routing = Literal["direct", "topology"]
 _CONNECT_SECONDS = 1.0
-
-
-class NodeUnreachable(ConfigError):
-    """No node listens at any of the addresses that were given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,19 +142,21 @@ class Connection:
 
 
 @contextmanager
-def connected(folder: Path | None, connect: str | None, keyspace: str) -> Iterator[Connection]:
-    """Connect to the first address that answers; that node coordinates all requests.
+def connected(
+    folder: Path | None, connect: str | None, keyspace: str, routing: Routing = "direct"
+) -> Iterator[Connection]:
+    """Connect to the first address that answers; with ``direct`` routing that node coordinates all requests.
 
     Raises:
-        NodeUnreachable: nobody listens at any of them.
+        Unreachable: nobody listens at any of them.
     """
-    from kvbus.client import Client
+    from kvbus.client import Client, Unreachable
 
     tried = addresses(folder, connect)
     for number, address in enumerate(tried):
         if listens(address):
             hosts = ",".join(each.removeprefix("tcp://") for each in tried[number:])
-            with Client.from_url(f"kvbus://{hosts}/{quote(keyspace, safe='')}", routing="direct") as client:
+            with Client.from_url(f"kvbus://{hosts}/{quote(keyspace, safe='')}", routing=routing) as client:
                 yield Connection(client, keyspace)
             return
-    raise NodeUnreachable(f"no node listens at {', '.join(tried)}; start one or give other addresses")
+    raise Unreachable(f"no node listens at {', '.join(tried)}; start one or give other addresses")

@@ -200,7 +200,9 @@ def _print_values(link: Connection, key: str, reply: GetReply, debug: bool) -> N
         rows = [[name, f"{number}", readable(value)] for number, value in enumerate(reply.values, 1)]
         table(["key", "sibling", "value"], rows, wide=["value"])
     if len(reply.values) > 1 and reply.ctx is not None:
-        say(f"\n{len(reply.values)} siblings: nobody has said yet which value counts. Write one that replaces them all:")
+        say(
+            f"\n{len(reply.values)} siblings: nobody has said yet which value counts. Write one that replaces them all:"
+        )
         say(f"  kvbus put {name} VALUE --ctx {reply.ctx.hex()}")
     _print_worth(link, reply, debug, "answered")
     if reply.explain is not None:

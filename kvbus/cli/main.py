@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from kvbus import __version__
-from kvbus.cli import cluster, node
+from kvbus.cli import cluster, keys, load, node, ring, scan, status
 
 app = typer.Typer(
     help="A distributed key-value store: available or consistent, as each keyspace chooses.",
@@ -16,9 +16,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-app.add_typer(cluster.app, name="cluster")
-app.command()(node.node)
-app.command("check-config")(node.check_config)
+_DATA = "Data"
+_NODES = "Nodes"
+for command in (keys.put, keys.get, keys.delete, keys.cas, scan.scan, load.load):
+    app.command(rich_help_panel=_DATA)(command)
+for command in (status.status, ring.ring, node.node):
+    app.command(rich_help_panel=_NODES)(command)
+app.command("check-config", rich_help_panel=_NODES)(node.check_config)
+app.add_typer(cluster.app, name="cluster", rich_help_panel=_NODES)
 
 
 def _print_version(wanted: bool) -> None:
@@ -37,9 +42,5 @@ def version(
 
 
 def main() -> None:
-    """Run the command line; an interrupted command says so in one line."""
+    """Run the command line."""
     app()
-
-
-if __name__ == "__main__":
-    main()

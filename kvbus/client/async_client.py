@@ -157,8 +157,12 @@ class AsyncClient:
 
         ``merge`` gets no value where the key is absent. A concurrent write stays as a sibling: the next call merges it.
         """
-        read = ReadOptions(keyspace=options.get("keyspace"), deadline_ms=options.get("deadline_ms"))
-        found = await self.get(key, cl=options.get("cl"), **read)
+        found = await self.get(
+            key,
+            cl=options.get("cl"),
+            deadline_ms=options.get("deadline_ms"),
+            keyspace=options.get("keyspace"),
+        )
         return await self.put(key, merge(found.values), ctx=found.ctx, **options)
 
     async def scan(
@@ -205,6 +209,7 @@ class AsyncClient:
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
         self._wiring.close()
+        self._loop = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -247,8 +252,6 @@ class AsyncClient:
         return self._loop
 
     def _schedule_flush(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._closed:
-            raise RuntimeError("the client is closed; open a new one")
         if not self._flush_scheduled:
             self._flush_scheduled = True
             loop.call_soon(self._flush)
@@ -269,6 +272,8 @@ class AsyncClient:
         self._go_on()
 
     def _take_changes(self, connection: Connection) -> None:
+        if self._closed:
+            return
         self._wiring.take_changes(connection)
         self._go_on()
 
@@ -291,6 +296,8 @@ class AsyncClient:
         if self._loop is not None:
             self._loop.add_reader(connection.socket.fileno(), self._take_replies, connection)
             self._loop.add_reader(connection.monitor.fileno(), self._take_changes, connection)
+            # A descriptor tells of news only after a first look that found none.
+            self._loop.call_soon(self._take_changes, connection)
 
     def _unwatch(self, connection: Connection) -> None:
         if self._loop is not None and not self._loop.is_closed():

@@ -59,7 +59,7 @@ class Connection:
             socket.setsockopt(option, value)
         self.address = address
         self.socket = socket
-        self.monitor = cast("zmq.Socket[bytes]", socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | _FAILURES))
+        self.monitor = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | _FAILURES)
         socket.connect(address)
 
     def send(self, body: bytes) -> bool:

@@ -146,8 +146,8 @@ class ClientMachine:
             self.unmatched_replies += 1
             return
         request_id = reply.get("id")
-        request = self._open.get(request_id) if type(request_id) is int else None
-        if request is None or request.address != address:
+        request = self._open.get(request_id) if isinstance(request_id, int) else None
+        if request is None or request.address != address or not isinstance(request_id, int):
             # It came after the client gave up, or answers a frame that the node could not read.
             self.unmatched_replies += 1
             return

@@ -13,9 +13,9 @@ PACKED = {"get": "mget", "put": "mput"}
 class Operation:
     """A request and, once it is settled, its ``outcome``.
 
-    ``deadline`` is the machine's time at which the caller gives up, 0 before the first flush. ``tries`` counts the
-    frames that carried it in vain. ``due`` is the time before which it must not be sent again. ``alone`` keeps it out of
-    batches. Shells derive from it to learn of the outcome.
+    ``deadline`` is the machine's time at which the caller gives up, 0 before the first flush. ``tries`` counts refusals
+    after which it went elsewhere. ``due`` is the time before which it must not be sent again. ``alone`` keeps it out
+    of batches. Shells derive from it to learn of the outcome.
     """
 
     __slots__ = (

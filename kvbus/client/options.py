@@ -33,8 +33,8 @@ class ReadOptions(TypedDict, total=False):
     """Options of get and scan; None means the keyspace's default.
 
     ``r``, ``pr``: how many replicas (``pr``: primaries) must answer. ``cl``: a level instead, as in
-    :class:`WriteOptions`. ``receipt``: tell what the reply is worth. ``explain``: tell the request's way. ``deadline_ms``:
-    how long to wait. ``keyspace``: another one than the client's own.
+    :class:`WriteOptions`. ``receipt``: tell what the reply is worth. ``explain``: tell the request's way.
+    ``deadline_ms``: how long to wait. ``keyspace``: another one than the client's own.
     """
 
     r: int | None

@@ -149,9 +149,9 @@ def _with_errors(found: list[Outcome], reply: Fields) -> list[Outcome]:
     if type(errors) is not list:
         raise MalformedReply("errors is not an array")
     for entry in cast("list[object]", errors):
-        match entry:
-            case [int() as index, error] if 0 <= index < len(found):
-                found[index] = error_of(error)
-            case _:
-                raise MalformedReply("errors holds something else than [index, error]")
+        pair = cast("list[object]", entry) if type(entry) is list else []
+        index = pair[0] if len(pair) == 2 else None
+        if type(index) is not int or not 0 <= index < len(found):
+            raise MalformedReply("errors holds something else than [index, error]")
+        found[index] = error_of(pair[1])
     return found

@@ -21,12 +21,12 @@ Item = tuple[bytes, bytes] | tuple[bytes, bytes, bytes | None]
 """Key, value and, where there is one, the context of an earlier reply."""
 
 Asked = Mapping[str, object]
-O = TypeVar("O", bound=Operation)
-Make = Callable[[str, str, bytes | None, bytes | None, bytes | None, Options, int], O]
+Request = TypeVar("Request", bound=Operation)
+Make = Callable[[str, str, bytes | None, bytes | None, bytes | None, Options, int], Request]
 """A shell's own kind of operation."""
 
 
-def put(make: Make[O], own: Terms, key: object, value: object, ctx: object, asked: Asked) -> O:
+def put(make: Make[Request], own: Terms, key: object, value: object, ctx: object, asked: Asked) -> Request:
     """Return a put."""
     keyspace, deadline_ms, options = terms(own, asked, WRITE_OPTIONS, "put") if asked else own
     if type(key) is not bytes or type(value) is not bytes:
@@ -34,34 +34,32 @@ def put(make: Make[O], own: Terms, key: object, value: object, ctx: object, aske
     return make("put", keyspace, key, value, None if ctx is None else bytes_only(ctx, "ctx"), options, deadline_ms)
 
 
-def get(make: Make[O], own: Terms, key: object, asked: Asked) -> O:
+def get(make: Make[Request], own: Terms, key: object, asked: Asked) -> Request:
     """Return a get."""
     keyspace, deadline_ms, options = terms(own, asked, READ_OPTIONS, "get") if asked else own
     return make("get", keyspace, bytes_only(key, "key"), None, None, options, deadline_ms)
 
 
-def delete(make: Make[O], own: Terms, key: object, ctx: object, asked: Asked) -> O:
+def delete(make: Make[Request], own: Terms, key: object, ctx: object, asked: Asked) -> Request:
     """Return a delete."""
     keyspace, deadline_ms, options = terms(own, asked, DELETE_OPTIONS, "delete") if asked else own
     context = None if ctx is None else bytes_only(ctx, "ctx")
     return make("delete", keyspace, bytes_only(key, "key"), None, context, options, deadline_ms)
 
 
-def puts(make: Make[O], own: Terms, items: Iterable[Item], asked: Asked) -> list[O]:
+def puts(make: Make[Request], own: Terms, items: Iterable[Item], asked: Asked) -> list[Request]:
     """Return a put for each item, in order."""
     agreed = terms(own, asked, WRITE_OPTIONS, "put_many") if asked else own
     return [put(make, agreed, item[0], item[1], item[2] if len(item) > 2 else None, {}) for item in items]
 
 
-def gets(make: Make[O], own: Terms, keys: Iterable[bytes], asked: Asked) -> list[O]:
+def gets(make: Make[Request], own: Terms, keys: Iterable[bytes], asked: Asked) -> list[Request]:
     """Return a get for each key, in order."""
-    if isinstance(keys, str | bytes):
-        raise TypeError("keys must be an iterable of bytes; for one key use get()")
     agreed = terms(own, asked, READ_OPTIONS, "get_many") if asked else own
     return [get(make, agreed, key, {}) for key in keys]
 
 
-def about_node(make: Make[O], own: Terms, kind: str, fields: Options, asked: Asked) -> O:
+def about_node(make: Make[Request], own: Terms, kind: str, fields: Options, asked: Asked) -> Request:
     """Return a request about a node: ``ping``, ``hello``, ``topology``, ``stats``."""
     keyspace, deadline_ms, options = terms(own, asked, NODE_OPTIONS, kind) if asked else own
     return make(kind, keyspace, None, None, None, (*options, *fields), deadline_ms)

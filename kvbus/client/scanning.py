@@ -7,7 +7,7 @@ from typing import cast
 
 from kvbus.client.options import READ_OPTIONS, Options, Terms, bytes_only, terms
 from kvbus.client.replies import Fields, ScanEntry
-from kvbus.client.requests import Make, O
+from kvbus.client.requests import Make, Request
 from kvbus.errors import Internal
 
 
@@ -30,7 +30,7 @@ class Scan:
         self._cursor: bytes | None = None
         self.finished = False
 
-    def next_page(self, make: Make[O]) -> O:
+    def next_page(self, make: Make[Request]) -> Request:
         """Return the request for the next page."""
         keyspace, deadline_ms, options = self._terms
         cursor: Options = () if self._cursor is None else (("cursor", self._cursor),)
@@ -49,5 +49,7 @@ class Scan:
         self.finished = cursor is None
         degraded = reply.get("degraded") is True
         found = cast("list[bytes]", keys)
-        columns = cast("list[list[bytes]]", values) if type(values) is list else [[] for _ in found]
+        if type(values) is not list:
+            return [ScanEntry(key, [], degraded) for key in found]
+        columns = cast("list[list[bytes]]", values)
         return [ScanEntry(key, held, degraded) for key, held in zip(found, columns, strict=False)]

@@ -26,6 +26,7 @@ from kvbus.client.wiring import Wiring
 from kvbus.errors import ClientError
 
 _CLIENT_NAME = "kvbus-python/blocking"
+_SWEEP_MS = int(SWEEP_SECONDS * 1000)
 _CHUNK = 8192
 """How many operations of one get_many or put_many are open at a time."""
 
@@ -105,9 +106,7 @@ class Client:
         operations = requests.puts(Operation, self._terms, items, options)
         return cast("list[PutReply | ClientError]", self._many(operations))
 
-    def modify(
-        self, key: bytes, merge: Callable[[list[bytes]], bytes], **options: Unpack[WriteOptions]
-    ) -> PutReply:
+    def modify(self, key: bytes, merge: Callable[[list[bytes]], bytes], **options: Unpack[WriteOptions]) -> PutReply:
         """Read the siblings of ``key``, write what ``merge`` makes of them with their context.
 
         ``merge`` gets no value where the key is absent. A concurrent write stays as a sibling: the next call merges it.
@@ -116,8 +115,12 @@ class Client:
 
             client.modify(b"cart", lambda found: b",".join(sorted({*found, b"pear"})))
         """
-        read = ReadOptions(keyspace=options.get("keyspace"), deadline_ms=options.get("deadline_ms"))
-        found = self.get(key, cl=options.get("cl"), **read)
+        found = self.get(
+            key,
+            cl=options.get("cl"),
+            deadline_ms=options.get("deadline_ms"),
+            keyspace=options.get("keyspace"),
+        )
         return self.put(key, merge(found.values), ctx=found.ctx, **options)
 
     def scan(
@@ -213,11 +216,11 @@ class Client:
             for operation in operations:
                 while operation.outcome is None:
                     self._wiring.transmit()
-                    self._turn(SWEEP_SECONDS)
+                    self._turn(_SWEEP_MS)
 
-    def _turn(self, wait_seconds: float) -> None:
+    def _turn(self, wait_ms: int) -> None:
         self._wiring.follow()
-        for socket, _ in self._poller.poll(wait_seconds * 1000):
+        for socket, _ in self._poller.poll(wait_ms):
             take, connection = self._takers[socket]
             take(connection)
         self._machine.sweep(monotonic())

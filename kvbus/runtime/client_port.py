@@ -11,6 +11,10 @@ from kvbus.wire.client_replies import encode_reply
 from kvbus.wire.client_requests import Intake
 
 _MESSAGES_A_TICK = 512
+# Plain integers: combining pyzmq's flag enums costs more than a frame's send.
+_AT_ONCE = int(zmq.NOBLOCK)
+_AT_ONCE_WITH_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
+_READABLE = int(zmq.POLLIN)
 
 
 class ClientPort:
@@ -24,19 +28,20 @@ class ClientPort:
 
     def receive(self) -> bool:
         """Hand all waiting requests to the intake, up to a bound; say whether there was one."""
-        receive, add = self._socket.recv_multipart, self._intake.add
+        socket = self._socket
+        if not int(socket.getsockopt(zmq.EVENTS)) & _READABLE:
+            return False
+        receive, more, add = socket.recv, socket.getsockopt, self._intake.add
         taken = 0
         try:
             while taken < _MESSAGES_A_TICK:
-                message = receive(zmq.NOBLOCK)
+                routing_id = receive(_AT_ONCE)
                 taken += 1
-                if len(message) == 2:
-                    add(ClientOrigin(message[0], False), message[1])
-                elif len(message) == 3 and not message[1]:
-                    add(ClientOrigin(message[0], True), message[2])
+                frame = receive(_AT_ONCE) if more(zmq.RCVMORE) else None
+                if frame is None or more(zmq.RCVMORE):
+                    self._take_frames(routing_id, frame)
                 else:
-                    delimited = len(message) > 2 and not message[1]
-                    self._intake.refuse_frames(ClientOrigin(message[0], delimited), len(message) - 1)
+                    add(ClientOrigin(routing_id, False), frame)
         except zmq.Again:
             pass
         return taken > 0
@@ -45,8 +50,25 @@ class ClientPort:
         """Send the reply; a client that has gone or does not read loses it."""
         origin = cast("ClientOrigin", call.origin)
         body = encode_reply(call, self._reply_bytes)
-        frames = [origin.routing_id, b"", body] if origin.delimited else [origin.routing_id, body]
+        send = self._socket.send
         try:
-            self._socket.send_multipart(frames, zmq.NOBLOCK)
+            send(origin.routing_id, _AT_ONCE_WITH_MORE)
+            if origin.delimited:
+                send(b"", _AT_ONCE_WITH_MORE)
+            send(body, _AT_ONCE)
         except zmq.ZMQError:
             self.dropped_replies_total += 1
+
+    def _take_frames(self, routing_id: bytes, first: bytes | None) -> None:
+        """Take a message that is not one frame: REQ's shape, or one to refuse."""
+        rest: list[bytes] = []
+        count = 0 if first is None else 1
+        while self._socket.getsockopt(zmq.RCVMORE):
+            frame = self._socket.recv(_AT_ONCE)
+            count += 1
+            if not rest:
+                rest.append(frame)
+        if first == b"" and count == 2:
+            self._intake.add(ClientOrigin(routing_id, True), rest[0])
+        else:
+            self._intake.refuse_frames(ClientOrigin(routing_id, first == b"" and count > 1), count)

@@ -19,6 +19,11 @@ from kvbus.wire.handshake import Handshake
 from kvbus.wire.peer_frames import HELLO, MAX_FRAMES, REFUSED, WELCOME, decode_hello, encode_refusal
 
 _MESSAGES_A_TICK = 512
+_HELLO_BYTE = bytes([HELLO])
+# Plain integers: combining pyzmq's flag enums costs more than a frame's send.
+_AT_ONCE = int(zmq.NOBLOCK)
+_AT_ONCE_WITH_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
+_READABLE = int(zmq.POLLIN)
 _EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
 _REHELLO_SECONDS = 2.0
 _MAX_CONNECTIONS = 1024
@@ -75,23 +80,29 @@ class PeerPort:
         """Move link changes and waiting frames into ``tick``, up to a bound."""
         if self._changes:
             tick.links, self._changes = self._changes, []
-        frames, senders = tick.frames, self._senders
-        try:
-            for _ in range(_MESSAGES_A_TICK):
-                message = self._router.recv_multipart(zmq.NOBLOCK)
-                sender = senders.get(message[0])
-                if sender is None or message[1][:1] == b"\x01":
-                    self._greet(message)
-                elif len(message) > MAX_FRAMES:
-                    self.dropped_messages_total += 1
-                else:
-                    for i in range(1, len(message)):
-                        frames.append((sender, message[i]))
-        except zmq.Again:
-            pass
+        if int(self._router.getsockopt(zmq.EVENTS)) & _READABLE:
+            self._drain(tick.frames)
         if self._changes:
             tick.links += self._changes
             self._changes = []
+
+    def _drain(self, frames: list[tuple[NodeIndex, bytes]]) -> None:
+        receive, more, senders = self._router.recv, self._router.getsockopt, self._senders
+        try:
+            for _ in range(_MESSAGES_A_TICK):
+                routing_id = receive(_AT_ONCE)
+                message: list[bytes] = []
+                while more(zmq.RCVMORE):
+                    message.append(receive(_AT_ONCE))
+                sender = senders.get(routing_id)
+                if sender is None or not message or message[0][:1] == _HELLO_BYTE:
+                    self._greet(routing_id, message[0] if message else b"")
+                elif len(message) > MAX_FRAMES:
+                    self.dropped_messages_total += 1
+                else:
+                    frames += [(sender, frame) for frame in message]
+        except zmq.Again:
+            pass
 
     def send(self, peer: NodeIndex, frames: Sequence[bytes]) -> bool:
         """Send one multipart message; False when the link is down or its queue is full."""
@@ -99,7 +110,10 @@ class PeerPort:
         if not link.up:
             return False
         try:
-            link.socket.send_multipart(frames, zmq.NOBLOCK)
+            last = len(frames) - 1
+            for i in range(last):
+                link.socket.send(frames[i], _AT_ONCE_WITH_MORE)
+            link.socket.send(frames[last], _AT_ONCE)
         except zmq.ZMQError:
             self.dropped_messages_total += 1
             self._down(peer, "its queue is full or the connection is gone")
@@ -167,10 +181,9 @@ class PeerPort:
             self._changes.append((peer, False))
             self._log("link_down", {"peer": self._names[peer], "reason": reason})
 
-    def _greet(self, message: list[bytes]) -> None:
+    def _greet(self, routing_id: bytes, first: bytes) -> None:
         """Answer what comes over a connection without an accepted hello: welcome, or why not."""
-        routing_id, first = message[0], message[1]
-        if first[:1] != bytes([HELLO]):
+        if first[:1] != _HELLO_BYTE:
             self.dropped_messages_total += 1
             self._answer(routing_id, encode_refusal("say hello first"))
             return

@@ -1,0 +1,53 @@
+"""Facts about the machine that figures cannot be read without."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+from benchmarks.event_loop import uvloop_version
+
+_SYNCS = 50
+_RECORD_BYTES = 200
+
+
+def facts(folder: Path) -> dict[str, object]:
+    """Return cores, versions, load, and what a sync of a small record costs in ``folder``."""
+    return {
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "uvloop": uvloop_version(),
+        "kernel": f"{platform.system()} {platform.release()}",
+        "load_average": round(os.getloadavg()[0], 2),
+        "sync_us": round(sync_us(folder)),
+    }
+
+
+def sync_us(folder: Path) -> float:
+    """Return the median time of appending one small record and syncing it, in µs. A few µs mean: no real disk."""
+    sync = getattr(os, "fdatasync", os.fsync)
+    taken: list[float] = []
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for _ in range(_SYNCS):
+            begun = perf_counter()
+            os.write(file.fileno(), bytes(_RECORD_BYTES))
+            sync(file.fileno())
+            taken.append((perf_counter() - begun) * 1e6)
+    return median(taken)
+
+
+def cpu_seconds(process_ids: Sequence[int]) -> float | None:
+    """Return the processor time that the processes have used so far; None where the system does not tell."""
+    ticks = 0
+    for pid in process_ids:
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+        except OSError:
+            return None
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")

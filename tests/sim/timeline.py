@@ -1,0 +1,32 @@
+"""Virtual time: acts in the order of their instants, and of their planning where those are equal."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+
+Act = Callable[[], object]
+
+
+class Timeline:
+    """What is to happen, and when; ``now`` is in seconds."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._acts: list[tuple[float, int, Act]] = []
+        self._planned = 0
+
+    def at(self, instant: float, act: Act) -> None:
+        """Plan ``act`` for ``instant``, or for now where that is past."""
+        self._planned += 1
+        heapq.heappush(self._acts, (max(instant, self.now), self._planned, act))
+
+    def run(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
+        """Let time pass, at most until ``until`` holds."""
+        end = self.now + seconds
+        while not until():
+            if not self._acts or self._acts[0][0] > end:
+                self.now = end
+                return
+            self.now, _, act = heapq.heappop(self._acts)
+            act()
