@@ -23,9 +23,9 @@ Say = Callable[[str], None]
 class Run:
     """What a run has found: samples by scenario, peers that were skipped and why, idle processor shares in percent."""
 
-    results: dict[Scenario, list[Sample]] = field(default_factory=dict)
-    skipped: dict[SystemName, str] = field(default_factory=dict)
-    idle_percent: dict[SystemName, float] = field(default_factory=dict)
+    results: dict[Scenario, list[Sample]] = field(default_factory=dict[Scenario, list[Sample]])
+    skipped: dict[SystemName, str] = field(default_factory=dict[SystemName, str])
+    idle_percent: dict[SystemName, float] = field(default_factory=dict[SystemName, float])
 
 
 def systems(children: Children) -> list[System]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from subprocess import Popen
 
 from benchmarks.go_driver import GoDriver, has_go, has_package
 from benchmarks.measurement import Sample, Scenario, SystemName
@@ -37,7 +38,7 @@ class Etcd:
         peers = [f"http://{HOST}:{first + 2 * number + 1}" for number in range(_MEMBERS)]
         self._driver = GoDriver("etcd", self._children.folder, clients)
         together = ",".join(f"etcd-{number}={peer}" for number, peer in enumerate(peers))
-        members = {}
+        members: dict[str, Popen[bytes]] = {}
         for number, (client, peer) in enumerate(zip(clients, peers, strict=True)):
             name = f"etcd-{number}"
             command = [

@@ -94,7 +94,8 @@ class Conversation:
             BenchmarkError: the load generator ended or does not answer in time; the message holds its log's end.
         """
         process = self._process
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         line = b""
         try:
             process.stdin.write(json.dumps(request).encode() + b"\n")

@@ -19,7 +19,9 @@ app = typer.Typer(help="Run a cluster of nodes on this machine.", no_args_is_hel
 DEFAULT_NODES = 3
 DEFAULT_BASE_PORT = 7400
 
-FolderOption = Annotated[Path, typer.Option("--dir", help="The cluster's folder.", show_default=False)]
+FolderOption = Annotated[
+    Path, typer.Option("--dir", envvar="KVBUS_DIR", help="The cluster's folder.", show_default=False)
+]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A node's name, such as n2.", show_default=False)]
 
 
@@ -211,6 +213,7 @@ def _print_nodes(nodes: list[LocalNode], output: Output) -> None:
     table(
         ["node", "state", "pid", "client", "http", "data"],
         [[n.name, _state(n), str(n.pid or ""), n.client, f"http://{n.http}", n.data_dir] for n in nodes],
+        wide=["data"],
     )
 
 

@@ -127,14 +127,14 @@ class Connection:
         events = mode_plugin(self.mode()).clock(ctx)
         return sorted((self._name(server), count) for server, count in events.items())
 
-    def dots(self, ctx: bytes | None) -> list[tuple[str, int, int]]:
-        """Return a context's events as (server name, epoch, counter)."""
+    def dots(self, ctx: bytes | None) -> list[tuple[str, int, int, int]]:
+        """Return a context's events as runs: (server name, epoch, first counter, last counter)."""
         if not ctx:
             return []
         from kvbus.plugins import mode_plugin
 
-        dots = mode_plugin(self.mode()).dots(ctx)
-        return sorted((self._name(server), epoch, counter) for server, epoch, counter in dots)
+        runs = mode_plugin(self.mode()).dots(ctx)
+        return sorted((self._name(server), epoch, first, last) for server, epoch, first, last in runs)
 
     def _name(self, server: int) -> str:
         nodes = self.nodes

@@ -93,7 +93,8 @@ def delete(
         reply = link.client.delete(
             _bytes(key), ctx=context, w=w, pw=pw, cl=cl, receipt=receipt, deadline_ms=deadline_ms
         )
-        _print_write(link, "deleted", key, reply, debug, output)
+        done = "deleted" if context else "stored a deletion that has seen no value (--ctx says what it removes) of"
+        _print_write(link, done, key, reply, debug, output)
 
 
 def get(
@@ -162,7 +163,11 @@ def _version(link: Connection, reply: PutReply | GetReply, debug: bool) -> dict[
         "degraded": reply.degraded,
     }
     if debug:
-        version["dots"] = link.dots(reply.ctx)
+        version["dots"] = [
+            (server, epoch, counter)
+            for server, epoch, first, last in link.dots(reply.ctx)
+            for counter in range(first, last + 1)
+        ]
     if reply.acks is not None:
         version["acks"] = reply.acks
     if reply.receipt is not None:
@@ -195,10 +200,10 @@ def _print_values(link: Connection, key: str, reply: GetReply, debug: bool) -> N
         complain(f"kvbus: {name} has no value in keyspace {link.keyspace}")
     clock = clock_text(link.clock(reply.ctx))
     if len(reply.values) == 1:
-        table(["key", "value", "clock"], [[name, readable(reply.values[0]), clock]], wide=["value"])
+        table(["key", "value", "clock"], [[name, readable(reply.values[0]), clock]], wide=["key", "value"])
     elif reply.values:
         rows = [[name, f"{number}", readable(value)] for number, value in enumerate(reply.values, 1)]
-        table(["key", "sibling", "value"], rows, wide=["value"])
+        table(["key", "sibling", "value"], rows, wide=["key", "value"])
     if len(reply.values) > 1 and reply.ctx is not None:
         say(
             f"\n{len(reply.values)} siblings: nobody has said yet which value counts. Write one that replaces them all:"
@@ -225,7 +230,10 @@ def _print_worth(link: Connection, reply: PutReply | GetReply, debug: bool, did:
         )
     if debug:
         say(f"ctx       {reply.ctx.hex() if reply.ctx else '(none)'}")
-        dots = ", ".join(f"[{server}, epoch {epoch}, {count}]" for server, epoch, count in link.dots(reply.ctx))
+        dots = ", ".join(
+            f"[{server}, epoch {epoch}, {first if first == last else f'{first} to {last}'}]"
+            for server, epoch, first, last in link.dots(reply.ctx)
+        )
         say(f"dots      {dots or '(none)'}")
 
 

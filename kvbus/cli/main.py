@@ -8,6 +8,7 @@ import typer
 
 from kvbus import __version__
 from kvbus.cli import cluster, keys, load, node, ring, scan, status
+from kvbus.cli.demo.command import demo
 
 app = typer.Typer(
     help="A distributed key-value store: available or consistent, as each keyspace chooses.",
@@ -23,6 +24,7 @@ for command in (keys.put, keys.get, keys.delete, keys.cas, scan.scan, load.load)
 for command in (status.status, ring.ring, node.node):
     app.command(rich_help_panel=_NODES)(command)
 app.command("check-config", rich_help_panel=_NODES)(node.check_config)
+app.command(rich_help_panel=_NODES)(demo)
 app.add_typer(cluster.app, name="cluster", rich_help_panel=_NODES)
 
 

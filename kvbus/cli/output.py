@@ -23,6 +23,8 @@ EXIT_NOT_FOUND = 3
 EXIT_REFUSED = 4
 EXIT_UNKNOWN = 5
 _PIPED_WIDTH = 120
+_GAP = 3
+_LEAST_WIDTH = 8
 _PROGRESS_AFTER_SECONDS = 1.0
 
 
@@ -82,16 +84,27 @@ def failures_shown(output: Output) -> Iterator[None]:
     try:
         yield
     except KvbusError as error:
-        if output is Output.JSON:
-            print_json({"error": _error_map(error)})
-        else:
-            complain(_line(error))
+        _tell(error, output)
         raise typer.Exit(exit_code(error)) from error
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # A folder that may not be written, a full disk: the path and the system's own words say it best.
+        _tell(ConfigError(f"{error.filename or 'this machine'}: {error.strerror or error}; mend that first"), output)
+        raise typer.Exit(EXIT_ERROR) from error
+
+
+def _tell(error: KvbusError, output: Output) -> None:
+    if output is Output.JSON:
+        print_json({"error": _error_map(error)})
+    else:
+        complain(_line(error))
 
 
 def _error_map(error: KvbusError) -> dict[str, object]:
     if isinstance(error, ClientError):
-        return {**error.details, "code": _code(error), "message": error.message, "definite": error.definite}
+        known = {"code": _code(error), "message": error.message, "definite": error.definite}
+        return known | {name: value for name, value in error.details.items() if name not in known}
     return {"code": "config" if isinstance(error, ConfigError) else "failed", "message": str(error), "definite": True}
 
 
@@ -117,24 +130,36 @@ def console() -> Console:
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, wide: Sequence[str] = ()) -> None:
-    """Print rows under headings; what does not fit is cut with … in the columns ``wide``, before all others."""
+    """Print rows under headings; what does not fit is cut with … in the columns ``wide`` alone."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
+    screen = console()
+    cells = [[Text(cell, no_wrap=True, overflow="ellipsis") for cell in row] for row in rows]
+    natural = [max(len(heading), *(row[n].cell_len for row in cells)) for n, heading in enumerate(headings)]
+    widths = _fitted(natural, [heading in wide for heading in headings], screen.width - _GAP * (len(headings) - 1))
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
     for number, heading in enumerate(headings):
-        cells = [row[number] for row in rows]
-        drawn.add_column(
-            heading,
-            no_wrap=True,
-            overflow="ellipsis",
-            justify="right" if cells and all(cell.replace(".", "").isdecimal() for cell in cells) else "left",
-            min_width=None if heading in wide else max(map(len, [heading, *cells])),
-        )
-    for row in rows:
-        drawn.add_row(*(Text(cell) for cell in row))
-    console().print(drawn)
+        given = [row[number] for row in rows if row[number]]
+        is_number = bool(given) and all(cell.replace(".", "").isdecimal() for cell in given)
+        drawn.add_column(heading, justify="right" if is_number else "left", min_width=widths[number], no_wrap=True)
+    for row in cells:
+        for cell, width in zip(row, widths, strict=True):
+            cell.truncate(width, overflow="ellipsis")
+        drawn.add_row(*row)
+    screen.print(drawn)
+
+
+def _fitted(natural: Sequence[int], is_wide: Sequence[bool], room: int) -> list[int]:
+    """Return column widths that fill at most ``room``; wide columns share what the others leave, small ones first."""
+    widths = list(natural)
+    left = room - sum(width for width, wide in zip(natural, is_wide, strict=True) if not wide)
+    elastic = sorted((number for number, wide in enumerate(is_wide) if wide), key=lambda number: natural[number])
+    for place, number in enumerate(elastic):
+        widths[number] = max(_LEAST_WIDTH, min(natural[number], left // (len(elastic) - place)))
+        left -= widths[number]
+    return widths
 
 
 @contextmanager

@@ -9,9 +9,8 @@ from typing import cast
 from kvbus.cli.connection import Connection, NodeView, connected
 from kvbus.cli.options import DEFAULT_KEYSPACE, ConnectOption, FolderOption, OutputOption
 from kvbus.cli.output import Output, console, failures_shown, print_json, say, table
-from kvbus.core.placement import LoadBound, Member, load_bounds
 
-_BAR = 24
+_BAR = 16
 _GAP = "   "
 
 
@@ -37,6 +36,8 @@ def ring(folder: FolderOption = None, connect: ConnectOption = None, output: Out
 
 
 def _loads(link: Connection, nodes: Sequence[NodeView], owners: Sequence[Sequence[int]]) -> list[dict[str, object]]:
+    from kvbus.core.placement import LoadBound, Member, load_bounds
+
     held = Counter(index for row in owners for index in row)
     first = Counter(row[0] for row in owners if row)
     members = [Member(name=node.name, dc=node.dc, rack=node.rack, weight=node.weight) for node in nodes]

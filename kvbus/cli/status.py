@@ -32,7 +32,9 @@ def status(
         return
     say(f"cluster {report['cluster']}, topology epoch {report['epoch']}, seen from {report['asked']}\n")
     nodes = cast("list[Mapping[str, object]]", report["nodes"])
-    table(["node", "state", "dc/rack", "weight", "keys", "epoch", "client", "misses"], [_row(node) for node in nodes])
+    headings = ["node", "state", "dc/rack", "weight", "keys", "epoch", "client", "reports"]
+    rows = [_row(node) for node in nodes]
+    table(headings, rows) if any(row[-1] for row in rows) else table(headings[:-1], [row[:-1] for row in rows])
     for name, keyspace in cast("Mapping[str, Mapping[str, object]]", report["keyspaces"]).items():
         say(f"\nkeyspace {name}: {_keyspace_text(keyspace)}")
     lost = [str(node["name"]) for node in nodes if not node["reachable"]]
@@ -84,7 +86,7 @@ def _node(node: NodeView, deadline_ms: int) -> dict[str, object]:
 
 def _row(node: Mapping[str, object]) -> list[str]:
     sees = cast("Mapping[str, str]", node["sees"])
-    missed = [f"{name} {state}" for name, state in sees.items() if state != "up"]
+    missed = [f"{name} is {state}" for name, state in sees.items() if state != "up"]
     keys, epoch = ("" if node[name] is None else str(node[name]) for name in ("keys", "epoch"))
     place = f"{node['dc']}/{node['rack']}"
     status = str(node["status"])

@@ -272,7 +272,7 @@ class AsyncClient:
         self._go_on()
 
     def _take_changes(self, connection: Connection) -> None:
-        if self._closed:
+        if connection.socket.closed:
             return
         self._wiring.take_changes(connection)
         self._go_on()

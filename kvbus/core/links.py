@@ -6,7 +6,7 @@ state     entered when                        meaning
 down      at the start, on ``lost``           nothing is sent; replicas behind it are skipped at once
 up        on ``established``                  frames are sent and answers expected
 silent    nothing heard for ``silent_after``  frames are still sent, but nobody waits for the answer;
-          while an answer is due              any frame from the peer ends it
+          while an answer is due              only a frame from the peer, or a new link, ends it
 ========  ==================================  ======================================================
 """
 
@@ -105,16 +105,20 @@ class Links:
         """Note that something came from ``peer``."""
         link = self._links[peer]
         link.heard_at = now
-        if link.due_since is not None:
-            link.due_since = now
+        link.due_since = now if link.owed else None
 
     def settled(self, peer: NodeIndex) -> None:
-        """Note that one answer from ``peer`` came or is no longer waited for."""
+        """Note that one answer from ``peer`` came."""
+        link = self._links[peer]
+        self.forgiven(peer)
+        if not link.owed:
+            link.due_since = None
+
+    def forgiven(self, peer: NodeIndex) -> None:
+        """Note that one answer from ``peer`` is no longer waited for; a silent peer stays silent."""
         link = self._links[peer]
         if link.owed:
             link.owed -= 1
-            if not link.owed:
-                link.due_since = None
 
     def observe(self, peer: NodeIndex, seconds: float) -> None:
         """Add the time that one read answer from ``peer`` took."""

@@ -24,9 +24,9 @@ def encode_reply(call: Call, reply_bytes: int) -> bytes:
     reply: dict[str, object] = {"id": call.id, "ok": True}
     if call.packed:
         _fill_batch(reply, call, reply_bytes)
+    elif call.errors:
+        return dumps({"id": call.id, "ok": False, "error": error_map(call.errors[0][1])})
     elif call.kind in ("get", "put", "delete"):
-        if call.errors:
-            return dumps({"id": call.id, "ok": False, "error": error_map(call.errors[0][1])})
         if call.kind == "get":
             reply["values"] = call.values[0]
         if call.tokens[0] is not None:

@@ -30,8 +30,7 @@ from tests.sim.network import Network
 from tests.sim.timeline import Timeline
 
 Reply = dict[str, Any]
-COMMIT_SECONDS = 0.0003
-WALL_MS = 1_700_000_000_000
+COMMIT_SECONDS, WALL_MS = 0.0003, 1_700_000_000_000
 
 
 class World:
@@ -49,8 +48,7 @@ class World:
         members = [Member(name=f"n{i + 1}", client="", peer="", gossip="") for i in range(nodes)]
         self.topology = Topology.first(members=members, partitions=16, replicas=self.keyspace.n)
         self.down: dict[int, None] = dict.fromkeys(range(nodes))
-        self.disks = [MemoryDisk() for _ in range(nodes)]
-        self.starts = [0] * nodes
+        self.disks, self.starts = [MemoryDisk() for _ in range(nodes)], [0] * nodes
         self.engines: dict[int, Engine] = {}
         self.nodes: dict[int, Node] = {}
         self.replies: dict[int, Reply] = {}

@@ -98,5 +98,5 @@ class Batch:
             node = (awaited & -awaited).bit_length() - 1
             awaited &= awaited - 1
             if node != links.me:
-                links.settled(NodeIndex(node))
+                links.forgiven(NodeIndex(node))
         self.awaited = 0

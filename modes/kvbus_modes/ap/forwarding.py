@@ -91,7 +91,7 @@ class Forwarding:
         """Give up what is past its deadline."""
         for batch_id, batch in list(self._open.items()):
             if now >= batch.deadline:
-                self._links.settled(batch.peer)
+                self._links.forgiven(batch.peer)
                 self._give_up(batch_id, batch, "the deadline passed", now, out)
 
     def __len__(self) -> int:

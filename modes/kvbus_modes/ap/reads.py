@@ -27,10 +27,10 @@ Records = list[bytes | None]
 class ReadBatch(Batch):
     """Keys asked of some replicas: what each answered, and when to ask another one.
 
-    ``spare`` are the replicas not asked yet, best last.
+    ``spare`` are the replicas not asked yet, best last; ``asked_at`` holds when each peer was asked.
     """
 
-    __slots__ = ("answers", "hedge_at", "keys", "keyspace", "spare")
+    __slots__ = ("answers", "asked_at", "hedge_at", "keys", "keyspace", "spare")
 
     def __init__(
         self, id: BatchId, located: Located, requirement: Requirement, now: float, *, keyspace: Keyspace
@@ -39,6 +39,7 @@ class ReadBatch(Batch):
         self.keyspace = keyspace
         self.keys = located.engine_keys
         self.answers: dict[NodeIndex, Records] = {}
+        self.asked_at: dict[NodeIndex, float] = {}
         self.spare: list[NodeIndex] = []
         self.hedge_at = now
 
@@ -115,7 +116,7 @@ class Reads:
         if len(records) != len(batch.keys):
             batch.take_loss(node)
         else:
-            self._links.observe(node, now - batch.started)
+            self._links.observe(node, now - batch.asked_at[node])
             batch.take_answer(node)
             batch.answers[node] = records
         self._judge(batch, now, wall_ms, out)
@@ -154,6 +155,7 @@ class Reads:
             head = pack_head(READ, space=batch.keyspace.space, batch=batch.id, epoch=self._epoch)
             out.send_peer(node, head + pack_column(batch.keys))
             self._links.sent(node, now)
+            batch.asked_at[node] = now
             batch.hedge_at = now + self._links.hedge_after(node)
             return
         records = self._replica.multi_get(batch.keys)
