@@ -49,8 +49,6 @@ def up(
     A folder that holds a stopped cluster starts that one again, with its data and, where no option says otherwise,
     its settings.
     """
-    from kvbus.cli.launch import start, wait_until_ready
-
     with failures_shown(output):
         if mode == "cp":
             raise ConfigError("mode cp is not available yet; use ap")
@@ -60,17 +58,11 @@ def up(
         is_new = not place.exists()
         chosen = _prepared(place, nodes, mode, base_port, config)
         check_ports(chosen)
-        launched = []
         try:
-            for node in chosen:
-                launched.append(start(node))
-                place.write([replace(each.node, pid=each.process.pid) for each in launched] + chosen[len(launched) :])
-            with waiting("starting") as progress:
-                wait_until_ready(launched, [], progress)
+            _launch(place, chosen)
         except BaseException:
-            for each in launched:
-                each.process.kill()
-                each.process.wait()
+            for node in place.nodes() if place.exists() else []:
+                node.kill()
             if is_new:
                 place.path.unlink(missing_ok=True)
             else:
@@ -79,10 +71,20 @@ def up(
         if output is Output.JSON:
             _print_nodes(place.nodes(), output)
             return
-        names = f"{len(chosen)} nodes" if len(chosen) > 1 else "1 node"
+        names = f"{len(chosen)} nodes are" if len(chosen) > 1 else "1 node is"
         say(f"{names} ready in {folder}; the first serves clients at {chosen[0].client}")
         say(f"  kvbus put greeting hello --dir {folder}")
         say(f"  kvbus get greeting --dir {folder}")
+
+
+def _launch(place: ClusterFolder, nodes: list[LocalNode]) -> None:
+    """Start stopped nodes, noting each process as soon as there is one, and wait until they are ready."""
+    from kvbus.cli.launch import start, wait_until_ready
+
+    launched = [start(node) for node in nodes]
+    place.write([replace(each.node, pid=each.process.pid) for each in launched])
+    with waiting("starting") as progress:
+        wait_until_ready(launched, [], progress)
 
 
 def _prepared(

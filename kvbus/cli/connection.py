@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -144,7 +144,7 @@ class Connection:
 @contextmanager
 def connected(
     folder: Path | None, connect: str | None, keyspace: str, routing: Routing = "direct"
-) -> Iterator[Connection]:
+) -> Generator[Connection]:
     """Connect to the first address that answers; with ``direct`` routing that node coordinates all requests.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -136,7 +136,7 @@ def _chunks(lines: Iterable[bytes]) -> Iterator[tuple[int, list[bytes]]]:
 
 
 @contextmanager
-def _opened(file: str) -> Iterator[IO[bytes]]:
+def _opened(file: str) -> Generator[IO[bytes]]:
     if file == "-":
         yield sys.stdin.buffer
         return
@@ -148,7 +148,7 @@ def _opened(file: str) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _progress(size: int | None) -> Iterator[Callable[[int], None]]:
+def _progress(size: int | None) -> Generator[Callable[[int], None]]:
     """Draw a bar over the file's bytes where somebody watches standard error; yields ``advance(bytes)``."""
     if not sys.stderr.isatty():
         yield lambda _: None

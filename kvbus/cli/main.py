@@ -19,10 +19,15 @@ app = typer.Typer(
 )
 _DATA = "Data"
 _NODES = "Nodes"
-for command in (keys.put, keys.get, keys.delete, keys.cas, scan.scan, load.load):
-    app.command(rich_help_panel=_DATA)(command)
-for command in (status.status, ring.ring, node.node):
-    app.command(rich_help_panel=_NODES)(command)
+app.command(rich_help_panel=_DATA)(keys.put)
+app.command(rich_help_panel=_DATA)(keys.get)
+app.command(rich_help_panel=_DATA)(keys.delete)
+app.command(rich_help_panel=_DATA)(keys.cas)
+app.command(rich_help_panel=_DATA)(scan.scan)
+app.command(rich_help_panel=_DATA)(load.load)
+app.command(rich_help_panel=_NODES)(status.status)
+app.command(rich_help_panel=_NODES)(ring.ring)
+app.command(rich_help_panel=_NODES)(node.node)
 app.command("check-config", rich_help_panel=_NODES)(node.check_config)
 app.command(rich_help_panel=_NODES)(demo)
 app.add_typer(cluster.app, name="cluster", rich_help_panel=_NODES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from time import monotonic
@@ -79,7 +79,7 @@ def exit_code(error: KvbusError) -> int:
 
 
 @contextmanager
-def failures_shown(output: Output) -> Iterator[None]:
+def failures_shown(output: Output) -> Generator[None]:
     """Turn a failure inside into one line (table) or one JSON object, and the exit code that belongs to it."""
     try:
         yield
@@ -163,7 +163,7 @@ def _fitted(natural: Sequence[int], is_wide: Sequence[bool], room: int) -> list[
 
 
 @contextmanager
-def waiting(doing: str) -> Iterator[Callable[[int, int], None]]:
+def waiting(doing: str) -> Generator[Callable[[int, int], None]]:
     """Show on a terminal's standard error what takes longer than a second; yields ``progress(done, of)``."""
     begun = monotonic()
     is_drawn = False

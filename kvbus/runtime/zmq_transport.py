@@ -104,7 +104,7 @@ class ZmqTransport:
 
     def hot_descriptors(self) -> list[int]:
         """Return the descriptors that turn readable when requests or peer frames arrive (edge-triggered)."""
-        return [self._client_socket.getsockopt(zmq.FD), self._peer_socket.getsockopt(zmq.FD)]  # type: ignore[list-item]
+        return [int(socket.getsockopt(zmq.FD)) for socket in (self._client_socket, self._peer_socket)]
 
     def rare_descriptors(self) -> list[int]:
         """Return the descriptors of handshakes, connection monitors and gossip."""

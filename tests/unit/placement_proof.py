@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from functools import partial
 from math import ceil, floor
 
 from kvbus.core.placement import Member, Table
@@ -49,6 +50,9 @@ def fair_shares(mine: Sequence[Member], partitions: int, replicas: int, *, with_
             low, high = (low, middle) if total_at(middle) >= goal else (middle, high)
         return high
 
+    def total_share(some: Sequence[Member], level: float) -> float:
+        return sum(shares(level, some).values())
+
     def rack_total(rack: tuple[str, str], level: float) -> float:
         least, most = limits[rack]
         total = sum(shares(level, [m for m in mine if rack_of(m) == rack]).values())
@@ -60,8 +64,7 @@ def fair_shares(mine: Sequence[Member], partitions: int, replicas: int, *, with_
     result: dict[str, float] = {}
     for rack in limits:
         some = [m for m in mine if rack_of(m) == rack]
-        own = bisect(rack_total(rack, level) - 1e-9, lambda height: sum(shares(height, some).values()))  # noqa: B023
-        result |= shares(own, some)
+        result |= shares(bisect(rack_total(rack, level) - 1e-9, partial(total_share, some)), some)
     return result
 
 
