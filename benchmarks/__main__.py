@@ -23,9 +23,12 @@ from benchmarks.tables import print_bars, print_scenarios
 
 _FULL = (5, 3.0)
 _QUICK = (2, 1.5)
+_TERMINAL_COLUMNS = 110
 _NOTES = (
     "Puts overwrite {keys:,} keys with values of {value} B; a kvbus put carries the context of this client's last put "
     "to its key.",
+    "Unpacked: one operation a frame instead of all that was issued in one turn of the client's loop. etcd's gets are "
+    "linearizable; a Redis put is SET and WAIT 1 with the log synced at every write.",
     "Ratios are taken round by round; the median of {rounds} rounds of {seconds:g} s counts. "
     "Other work on this machine shows as a wide spread.",
 )
@@ -66,7 +69,8 @@ def main(
     """Measure kvbus beside its peers. Peers that are not installed are skipped."""
     default_rounds, default_seconds = _QUICK if quick else _FULL
     plan = Plan.choose(only, rounds or default_rounds, seconds or default_seconds)
-    console = Console()
+    # A pipe has no width of its own, and 80 columns would fold the tables.
+    console = Console(width=None if sys.stdout.isatty() else _TERMINAL_COLUMNS)
     signal.signal(signal.SIGTERM, _terminated)
     folder.mkdir(parents=True, exist_ok=True)
     machine = facts(folder)

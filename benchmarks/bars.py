@@ -42,34 +42,34 @@ def _etcd(op: Op, outstanding: int) -> Scenario:
 _ECHO = Scenario("echo", "echo", 64)
 
 BARS = (
-    Bar(name="put / etcd put, 64, packing", ours=_kvbus("put", 64), theirs=_etcd("put", 64), floor=2.5, goal=4),
+    Bar(name="put / etcd put, 64", ours=_kvbus("put", 64), theirs=_etcd("put", 64), floor=2.5, goal=4),
     Bar(
-        name="put / etcd put, 64, one op a frame",
+        name="put / etcd put, 64, unpacked",
         ours=_kvbus("put", 64, packing=False),
         theirs=_etcd("put", 64),
         floor=2,
         goal=3,
     ),
-    Bar(name="put / etcd put, 512, packing", ours=_kvbus("put", 512), theirs=_etcd("put", 512), floor=6, goal=12),
+    Bar(name="put / etcd put, 512", ours=_kvbus("put", 512), theirs=_etcd("put", 512), floor=6, goal=12),
     Bar(
-        name="get / etcd linearizable get, 64, packing",
+        name="get / etcd get, 64",
         ours=_kvbus("get", 64),
         theirs=_etcd("get", 64),
         floor=3,
         goal=6,
     ),
     Bar(
-        name="p50 of put / etcd's, 1 client (lower is better)",
+        name="put p50 / etcd put p50, 1 (less is better)",
         ours=_kvbus("put", 1),
         theirs=_etcd("put", 1),
         floor=1.2,
         goal=0.8,
         figure="p50_us",
     ),
-    Bar(name="put / ROUTER echo, 64, packing", ours=_kvbus("put", 64), theirs=_ECHO, floor=0.15, goal=0.3),
-    Bar(name="get / ROUTER echo, 64, packing", ours=_kvbus("get", 64), theirs=_ECHO, floor=0.4, goal=0.8),
+    Bar(name="put / ROUTER echo, 64", ours=_kvbus("put", 64), theirs=_ECHO, floor=0.15, goal=0.3),
+    Bar(name="get / ROUTER echo, 64", ours=_kvbus("get", 64), theirs=_ECHO, floor=0.4, goal=0.8),
     Bar(
-        name="put / Redis put + WAIT 1, AOF always, 64, packing",
+        name="put / Redis put, 64",
         ours=_kvbus("put", 64),
         theirs=Scenario("redis", "put", 64),
         floor=0.4,

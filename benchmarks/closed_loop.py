@@ -14,6 +14,8 @@ from benchmarks.measurement import Sample, Scenario, System, SystemName
 from benchmarks.processes import Children
 from benchmarks.redis import Redis
 
+# Filling leaves work behind, such as the peers' log rewrites.
+_SETTLE_SECONDS = 2.0
 _IDLE_SECONDS = 1.0
 
 Say = Callable[[str], None]
@@ -63,10 +65,12 @@ def measure(
         for scenario in there if number % 2 == 0 else reversed(there):
             sample = running[scenario.system].measure(scenario, seconds)
             run.results[scenario].append(sample)
-            say(f"round {number + 1}/{rounds}  {scenario.label}: {sample.ops_per_second:,.0f} ops/s")
+            speed = f"{sample.ops_per_second:,.0f} ops/s"
+            say(f"round {number + 1}/{rounds}  {scenario.label}, {scenario.outstanding} open: {speed}")
 
 
 def _idle_percent(running: Sequence[System]) -> dict[SystemName, float]:
+    sleep(_SETTLE_SECONDS)
     before = {system.name: cpu_seconds(system.process_ids()) for system in running}
     sleep(_IDLE_SECONDS)
     shares: dict[SystemName, float] = {}

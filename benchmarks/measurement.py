@@ -22,7 +22,10 @@ class BenchmarkError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A closed loop: ``outstanding`` requests are open at any time. ``packing`` matters to kvbus alone."""
+    """A closed loop: ``outstanding`` requests are open at any time.
+
+    ``packing`` matters to kvbus alone: its client packs what is issued in one turn of the loop into one frame, or not.
+    """
 
     system: SystemName
     op: Op
@@ -31,10 +34,9 @@ class Scenario:
 
     @property
     def label(self) -> str:
-        """Name the scenario, such as ``kvbus put 64, one op a frame``."""
-        frames = "" if self.packing else ", one op a frame"
+        """Name the scenario, such as ``kvbus put, unpacked``."""
         op = "" if self.op == self.system else f" {self.op}"
-        return f"{self.system}{op} {self.outstanding}{frames}"
+        return f"{self.system}{op}" if self.packing else f"{self.system}{op}, unpacked"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -39,7 +40,13 @@ class Children:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.cleanup.close()
+        # A second Ctrl-C must not leave half of them running; every stop is bounded in time.
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            self.cleanup.close()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def spawn(self, name: str, command: Sequence[str], *, speaks: bool = False) -> subprocess.Popen[bytes]:
         """Start ``command``; what it says goes to ``name.log``, or its standard input and output to us (``speaks``)."""
@@ -116,17 +123,24 @@ def run(command: Sequence[str], seconds: float) -> str:
     Raises:
         BenchmarkError: it failed or took longer than ``seconds``; the message holds what it said.
     """
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        cwd=CHECKOUT,
+    )
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=seconds, env=environment(), cwd=CHECKOUT
-        )
+        printed, said = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         raise BenchmarkError(f"{' '.join(command)} did not end within {seconds:.0f} s") from None
-    if done.returncode:
-        raise BenchmarkError(
-            f"{' '.join(command)} failed ({done.returncode}):\n{done.stderr[-2000:]}{done.stdout[-500:]}"
-        )
-    return done.stdout
+    finally:
+        _interrupt(process)
+    if process.returncode:
+        raise BenchmarkError(f"{' '.join(command)} failed ({process.returncode}):\n{said[-2000:]}{printed[-500:]}")
+    return printed
 
 
 def module(name: str, *arguments: str) -> list[str]:
@@ -171,6 +185,17 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def _interrupt(process: subprocess.Popen[str]) -> None:
+    """End a command that still runs; an interrupted one may first undo what it has begun."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.communicate(timeout=_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

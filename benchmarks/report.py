@@ -56,10 +56,11 @@ class ScenarioRow:
 
 
 def ratios(bar: Bar, results: Results) -> list[float]:
-    """Return ours / theirs of each round in which both were measured and theirs is not 0."""
+    """Return ours / theirs of each round in which both were measured; a latency of 0 is none."""
     ours = [getattr(sample, bar.figure) for sample in results.get(bar.ours, ())]
     theirs = [getattr(sample, bar.figure) for sample in results.get(bar.theirs, ())]
-    return [mine / other for mine, other in zip(ours, theirs, strict=False) if other]
+    pairs = zip(ours, theirs, strict=False)
+    return [mine / other for mine, other in pairs if other and (mine or not bar.lower_is_better)]
 
 
 def bar_row(bar: Bar, results: Results) -> BarRow:

@@ -23,16 +23,15 @@ def print_scenarios(console: Console, rows: Sequence[ScenarioRow]) -> None:
     """Print the medians of all closed loops."""
     table = Table(title="Closed loops (medians over the rounds)", box=box.SIMPLE, title_justify="left")
     table.add_column("what")
-    for name in ("outstanding", "ops/s", "min – max", "p50 ms", "p99 ms", "errors"):
+    for name in ("open", "ops/s", "min–max", "p50 ms", "p99 ms", "errors"):
         table.add_column(name, justify="right")
     for row in rows:
         scenario, speed = row.scenario, row.ops_per_second
-        what = scenario.system if scenario.op == scenario.system else f"{scenario.system} {scenario.op}"
         table.add_row(
-            what if scenario.packing else f"{what}, one op a frame",
+            scenario.label,
             str(scenario.outstanding),
             f"{speed.median:,.0f}",
-            f"{speed.least:,.0f} – {speed.greatest:,.0f}",
+            f"{speed.least:,.0f}–{speed.greatest:,.0f}",
             f"{row.p50_us / 1000:.2f}",
             f"{row.p99_us / 1000:.2f}",
             f"[bold red]{row.errors}[/]" if row.errors else "0",
@@ -40,14 +39,18 @@ def print_scenarios(console: Console, rows: Sequence[ScenarioRow]) -> None:
     console.print(table)
     for row in rows:
         if row.errors:
-            console.print(f"{row.scenario.label}: the last error was: {row.last_error}", style="red", markup=False)
+            console.print(
+                f"{row.scenario.label}, {row.scenario.outstanding} open: the last error was: {row.last_error}",
+                style="red",
+                markup=False,
+            )
 
 
 def print_bars(console: Console, rows: Sequence[BarRow]) -> None:
     """Print each bar with its ratio, its spread and the verdict."""
     table = Table(title="Bars (AP, W = R = 2, fsynced)", box=box.SIMPLE, title_justify="left")
-    table.add_column("ratio of")
-    for name in ("measured", "min – max", "floor", "goal"):
+    table.add_column("ratio")
+    for name in ("median", "min–max", "floor", "goal"):
         table.add_column(name, justify="right")
     table.add_column("verdict")
     for row in rows:
@@ -55,7 +58,7 @@ def print_bars(console: Console, rows: Sequence[BarRow]) -> None:
         table.add_row(
             row.bar.name,
             "–" if ratio is None else f"{ratio.median:.2f}",
-            "–" if ratio is None else f"{ratio.least:.2f} – {ratio.greatest:.2f}",
+            "–" if ratio is None else f"{ratio.least:.2f}–{ratio.greatest:.2f}",
             f"{row.bar.floor:g}",
             f"{row.bar.goal:g}",
             f"[{_STYLES[row.verdict]}]{row.verdict}[/]",

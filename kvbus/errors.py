@@ -12,7 +12,8 @@
         ├── RequestTimeout              cause; never definite
         ├── Conflict, SessionExpired, TooManySiblings, StaleEpoch
         ├── Overloaded                  retry_after_ms
-        └── ReadOnly, Corrupt, ShuttingDown, Internal
+        ├── ReadOnly, Corrupt, ShuttingDown, Internal
+        └── Unreachable                 no node could be reached; never sent (kvbus.client)
 
 ``definite`` is true when nothing was applied and nothing will be; false when the outcome is unknown.
 Source: PROTOCOL.md, "Error codes".

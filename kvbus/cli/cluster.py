@@ -79,10 +79,13 @@ def up(
 
 def _launch(place: ClusterFolder, nodes: list[LocalNode]) -> None:
     """Start stopped nodes, noting each process as soon as there is one, and wait until they are ready."""
-    from kvbus.cli.launch import start, wait_until_ready
+    from kvbus.cli.launch import Started, start, wait_until_ready
 
-    launched = [start(node) for node in nodes]
-    place.write([replace(each.node, pid=each.process.pid) for each in launched])
+    launched: list[Started] = []
+    for node in nodes:
+        launched.append(start(node))
+        known = [replace(each.node, pid=each.process.pid) for each in launched]
+        place.write(known + nodes[len(known) :])
     with waiting("starting") as progress:
         wait_until_ready(launched, [], progress)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from random import getrandbits
 from time import monotonic
 from types import TracebackType
 from typing import Self, Unpack, cast
@@ -98,7 +99,11 @@ class AsyncClient:
     ) -> None:
         self._terms = Terms(keyspace, deadline_ms, PLAIN)
         self._machine = ClientMachine(
-            parse_addresses(addresses), routing=routing, packing=packing, client_name=_CLIENT_NAME
+            parse_addresses(addresses),
+            routing=routing,
+            packing=packing,
+            client_name=_CLIENT_NAME,
+            first_home=getrandbits(16),
         )
         self._wiring = Wiring(self._machine, self._watch, self._unwatch)
         self._loop: asyncio.AbstractEventLoop | None = None

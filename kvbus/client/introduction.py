@@ -32,11 +32,12 @@ class _Question(Operation):
 class Introduction:
     """Asks, and keeps what was learnt: ``table`` (None until known) and the largest batch a node takes.
 
-    ``fresh`` tells that a new table came in. At most one question of each kind is open, and after an answer there is a
-    pause of a second before the topology is asked for again.
+    ``shared`` is the table's (see there). ``fresh`` tells that a new table came in. At most one question of each kind
+    is open, and after an answer there is a pause of a second before the topology is asked for again.
     """
 
-    def __init__(self, client_name: str) -> None:
+    def __init__(self, client_name: str, *, shared: bool) -> None:
+        self._shared = shared
         self.table: RoutingTable | None = None
         self.fresh = False
         self.batch_keys = BATCH_KEYS
@@ -71,7 +72,7 @@ class Introduction:
         self._asking = False
         if isinstance(outcome, Mapping):
             try:
-                table = RoutingTable.from_reply(outcome)
+                table = RoutingTable.from_reply(outcome, shared=self._shared)
             except MalformedReply:
                 return  # A topology that this client cannot use: any node answers any key.
             if self.table is None or table.epoch >= self.table.epoch:

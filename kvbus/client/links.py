@@ -56,8 +56,8 @@ class Links:
         """Ask others first until then."""
         self._shunned[address] = until
 
-    def choose(self, replicas: Sequence[str], turn: int, now: float) -> str | None:
-        """Return the node to ask: a live replica in rotation, else any live node; None when there is none.
+    def choose(self, replicas: Sequence[str], place: int, now: float) -> str | None:
+        """Return the node to ask: the live replica at ``place``, counted round, else a live node; None without any.
 
         A node that is shunned is asked only when nobody else is there.
         """
@@ -66,9 +66,9 @@ class Links:
             live = [address for address in candidates if everybody.get(address) is LinkState.UP]
             welcome = [address for address in live if self._shunned.get(address, 0.0) <= now] if self._shunned else live
             if welcome:
-                return welcome[turn % len(welcome)]
+                return welcome[place % len(welcome)]
         live = [address for address, state in everybody.items() if state is LinkState.UP]
-        return live[turn % len(live)] if live else None
+        return live[place % len(live)] if live else None
 
     def first(self, now: float) -> str | None:
         """Return the first address that can be reached; None while an earlier one is still being tried."""

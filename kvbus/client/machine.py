@@ -72,7 +72,11 @@ class ClientMachine:
 
     ``routing`` "topology" learns the cluster's table and sends each request straight to a replica; "direct" sends
     everything to the first of ``addresses`` that can be reached. ``packing`` False puts each operation into a frame
-    of its own. ``client_name`` introduces the client to the nodes.
+    of its own. ``client_name`` introduces the client to the nodes; ``first_home`` (any number, best a random one)
+    spreads clients over the replicas.
+
+    A client stays with one replica of a group while it can: the versions of a key whose writes one node coordinates
+    have one actor, which is the cheap case everywhere. Frames of one operation go to the key's preferred replica.
     """
 
     def __init__(
@@ -82,19 +86,20 @@ class ClientMachine:
         routing: Routing = "topology",
         packing: bool = True,
         client_name: str = "kvbus-python",
+        first_home: int = 0,
     ) -> None:
         self.links = Links(addresses)
         self.unmatched_replies = 0
         self._direct = routing == "direct"
         self._packing = packing
-        self._introduction = None if self._direct else Introduction(client_name)
+        self._introduction = None if self._direct else Introduction(client_name, shared=packing)
         self._submitted: list[Operation] = []
         self._waiting: list[Operation] = []
         self._delayed: list[Operation] = []
         self._open: dict[int, _Request] = {}
         self._open_operations = 0
         self._next_id = 0
-        self._turn = 0
+        self._first_home = first_home
 
     def submit(self, operation: Operation) -> None:
         """Take an operation; it leaves with the next flush. The operation itself is the ticket."""
@@ -117,7 +122,6 @@ class ClientMachine:
             self._waiting += self._introduction.questions(now)
         if not (self._waiting and self.links.any_up):
             return []
-        self._turn += 1
         operations, self._waiting = self._waiting, []
         homes: dict[int, str | None] = {}
         sends: list[Send] = []
@@ -222,7 +226,7 @@ class ClientMachine:
             return self.links.first(now)
         table = self._introduction.table
         replicas = () if group == ANY_NODE or table is None else table.groups[group]
-        return self.links.choose(replicas, self._turn, now)
+        return self.links.choose(replicas, self._first_home + group if self._packing else 0, now)
 
     def _close(self, request_id: int) -> _Request:
         request = self._open.pop(request_id)
@@ -245,6 +249,7 @@ class ClientMachine:
             self.links.shun(address, now + _SHUN_SECONDS)
             self._try_again(operation, error, now, 0.0)
         elif isinstance(error, StaleEpoch):
+            self.links.shun(address, now + SWEEP_SECONDS)
             self._ask_for_topology()
             self._try_again(operation, error, now, 0.0)
         else:

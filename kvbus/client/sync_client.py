@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from random import getrandbits
 from threading import Lock
 from time import monotonic
 from types import TracebackType
@@ -61,7 +62,11 @@ class Client:
     ) -> None:
         self._terms = Terms(keyspace, deadline_ms, PLAIN)
         self._machine = ClientMachine(
-            parse_addresses(addresses), routing=routing, packing=packing, client_name=_CLIENT_NAME
+            parse_addresses(addresses),
+            routing=routing,
+            packing=packing,
+            client_name=_CLIENT_NAME,
+            first_home=getrandbits(16),
         )
         self._poller = zmq.Poller()
         self._takers: dict[zmq.Socket[bytes], tuple[Callable[[Connection], None], Connection]] = {}

@@ -16,7 +16,15 @@ from kvbus.core.types import NodeIndex
 from kvbus.errors import PeerProtocolError
 from kvbus.runtime.sockets import SocketSettings, open_socket
 from kvbus.wire.handshake import Handshake
-from kvbus.wire.peer_frames import HELLO, MAX_FRAMES, REFUSED, WELCOME, decode_hello, encode_refusal
+from kvbus.wire.peer_frames import (
+    HELLO,
+    MAX_FRAME_BYTES,
+    MAX_FRAMES,
+    REFUSED,
+    WELCOME,
+    decode_hello,
+    encode_refusal,
+)
 
 _MESSAGES_A_TICK = 512
 _HELLO_BYTE = bytes([HELLO])
@@ -27,6 +35,9 @@ _READABLE = int(zmq.POLLIN)
 _EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
 _REHELLO_SECONDS = 2.0
 _MAX_CONNECTIONS = 1024
+# Whoever reaches the port may say anything, but may not fill the log.
+_REFUSALS_LOGGED_A_SECOND = 10
+_STRANGER = "?"
 
 Log = Callable[[str, dict[str, object]], None]
 
@@ -66,9 +77,12 @@ class PeerPort:
         self._on_known = on_known
         self._senders: dict[bytes, NodeIndex] = {}
         self._last_refusal: dict[str, str] = {}
+        self._refusals_to_log = _REFUSALS_LOGGED_A_SECOND
+        self._refilled_at = 0.0
         self._changes: list[tuple[NodeIndex, bool]] = []
         self._hello = handshake.own.encode()
         self.dropped_messages_total = 0
+        self.refusals_total = 0
         self.sockets: dict[NodeIndex, PeerSocket] = {}
         for peer, address in addresses.items():
             socket = open_socket(context, zmq.DEALER, settings)
@@ -76,17 +90,19 @@ class PeerPort:
             socket.connect(address)
             self.sockets[peer] = PeerSocket(socket, monitor)
 
-    def receive(self, tick: Tick) -> None:
-        """Move link changes and waiting frames into ``tick``, up to a bound."""
+    def receive(self, tick: Tick) -> bool:
+        """Move link changes and waiting frames into ``tick``, up to a bound; say whether more may be waiting."""
         if self._changes:
             tick.links, self._changes = self._changes, []
+        more_waits = False
         if int(self._router.getsockopt(zmq.EVENTS)) & _READABLE:
-            self._drain(tick.frames)
+            more_waits = self._drain(tick.frames)
         if self._changes:
             tick.links += self._changes
             self._changes = []
+        return more_waits
 
-    def _drain(self, frames: list[tuple[NodeIndex, bytes]]) -> None:
+    def _drain(self, frames: list[tuple[NodeIndex, bytes]]) -> bool:
         receive, more, senders = self._router.recv, self._router.getsockopt, self._senders
         try:
             for _ in range(_MESSAGES_A_TICK):
@@ -102,13 +118,21 @@ class PeerPort:
                 else:
                     frames += [(sender, frame) for frame in message]
         except zmq.Again:
-            pass
+            return False
+        return True
 
     def send(self, peer: NodeIndex, frames: Sequence[bytes]) -> bool:
-        """Send one multipart message; False when the link is down or its queue is full."""
+        """Send one multipart message; False when the link is down or its queue is full.
+
+        A frame that the peer would not take is left out: it would end the link, and all that is under way with it.
+        """
         link = self.sockets[peer]
         if not link.up:
             return False
+        if max(map(len, frames)) > MAX_FRAME_BYTES:
+            frames = self._small_enough(peer, frames)
+            if not frames:
+                return False
         try:
             last = len(frames) - 1
             for i in range(last):
@@ -122,6 +146,8 @@ class PeerPort:
 
     def watch(self, now: float) -> bool:
         """Follow connections and handshakes; say whether a link changed."""
+        if now - self._refilled_at >= 1.0:
+            self._refilled_at, self._refusals_to_log = now, _REFUSALS_LOGGED_A_SECOND
         for peer, link in self.sockets.items():
             self._follow_monitor(peer, link, now)
             self._follow_handshake(peer, link)
@@ -136,6 +162,13 @@ class PeerPort:
             link.monitor.close(0)
             link.socket.close(0)
         self._router.close(0)
+
+    def _small_enough(self, peer: NodeIndex, frames: Sequence[bytes]) -> list[bytes]:
+        kept = [frame for frame in frames if len(frame) <= MAX_FRAME_BYTES]
+        self.dropped_messages_total += len(frames) - len(kept)
+        largest = max(map(len, frames))
+        self._log("frame_too_large", {"peer": self._names[peer], "bytes": largest, "limit_bytes": MAX_FRAME_BYTES})
+        return kept
 
     def _follow_monitor(self, peer: NodeIndex, link: PeerSocket, now: float) -> None:
         try:
@@ -185,19 +218,17 @@ class PeerPort:
         """Answer what comes over a connection without an accepted hello: welcome, or why not."""
         if first[:1] != _HELLO_BYTE:
             self.dropped_messages_total += 1
-            self._answer(routing_id, encode_refusal("say hello first"))
+            self._refuse(routing_id, _STRANGER, "say hello first")
             return
         try:
             hello = decode_hello(first)
         except PeerProtocolError as error:
-            self.dropped_messages_total += 1
-            self._answer(routing_id, encode_refusal(str(error)))
+            self._refuse(routing_id, _STRANGER, str(error))
             return
         before = self._handshake.known.get(hello.name)
         refusal = self._handshake.judge(hello)
         if refusal is not None:
-            self._note_refusal(hello.name, refusal)
-            self._answer(routing_id, encode_refusal(refusal))
+            self._refuse(routing_id, hello.name if hello.name in self._names else _STRANGER, refusal)
             return
         if self._handshake.known[hello.name] != before:
             self._on_known()
@@ -209,6 +240,11 @@ class PeerPort:
         self._senders[routing_id] = sender
         self._answer(routing_id, bytes([WELCOME]))
 
+    def _refuse(self, routing_id: bytes, name: str, reason: str) -> None:
+        self.refusals_total += 1
+        self._note_refusal(name, reason)
+        self._answer(routing_id, encode_refusal(reason))
+
     def _answer(self, routing_id: bytes, frame: bytes) -> None:
         try:
             self._router.send_multipart([routing_id, frame], zmq.NOBLOCK)
@@ -216,6 +252,7 @@ class PeerPort:
             self.dropped_messages_total += 1
 
     def _note_refusal(self, name: str, reason: str) -> None:
-        if self._last_refusal.get(name) != reason:
+        if self._last_refusal.get(name) != reason and self._refusals_to_log:
+            self._refusals_to_log -= 1
             self._last_refusal[name] = reason
             self._log("link_refused", {"peer": name, "reason": reason})

@@ -30,7 +30,10 @@ class Addresses:
 
 
 class ZmqTransport:
-    """All sockets of one node; see :class:`kvbus.ports.transport.Transport`."""
+    """All sockets of one node; see :class:`kvbus.ports.transport.Transport`.
+
+    ``more_waits`` says that the last ``receive`` stopped at a bound: no descriptor will tell of what is left.
+    """
 
     def __init__(
         self,
@@ -47,6 +50,8 @@ class ZmqTransport:
     ) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._intake = intake
+        self.more_waits = False
+        self.bad_requests_total = 0
         clients = SocketSettings(message_bytes=request_bytes, high_water=1024)
         peers = SocketSettings(message_bytes=MAX_FRAME_BYTES)
         self._client_socket = open_socket(self._context, zmq.ROUTER, clients)
@@ -80,9 +85,10 @@ class ZmqTransport:
 
     def receive(self, tick: Tick) -> None:
         """Move all that arrived into ``tick``, up to a bound."""
-        self._peers.receive(tick)
-        self._clients.receive()
+        more_frames = self._peers.receive(tick)
+        self.more_waits = self._clients.receive() or more_frames
         for call in self._intake.hand_over(tick):
+            self.bad_requests_total += 1
             self._clients.reply(call)
 
     def reply(self, call: Call) -> None:
@@ -118,6 +124,7 @@ class ZmqTransport:
         return {
             "dropped_replies_total": self._clients.dropped_replies_total,
             "dropped_peer_messages_total": self._peers.dropped_messages_total,
+            "peer_refusals_total": self._peers.refusals_total,
         }
 
     def stop_accepting(self, listen: Addresses) -> None:

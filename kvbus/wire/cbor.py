@@ -8,6 +8,7 @@ Source: RFC 8949; PROTOCOL.md, "Body".
 from __future__ import annotations
 
 from io import BytesIO
+from threading import local
 from typing import cast
 
 from cbor2 import CBORDecodeError, CBORDecoder, CBORTag, dumps
@@ -39,15 +40,22 @@ def _typed_array(value: object, immutable: bool) -> object:
     return value
 
 
-_decoder = CBORDecoder(
-    BytesIO(),
-    tag_hook=_refuse_tag,
-    semantic_decoders=dict.fromkeys(_BUILT_IN_TAGS, _refuse_value) | {_TYPED_ARRAY_TAG: _typed_array},
-    max_depth=MAX_DEPTH,
-    allow_indefinite=False,
-    allow_duplicate_keys=False,
-    strict_hashable_types=True,
-)
+class _Decoders(local):
+    """One decoder a thread, used again for every body: making one costs more than a small body's decoding."""
+
+    def __init__(self) -> None:
+        self.decoder = CBORDecoder(
+            BytesIO(),
+            tag_hook=_refuse_tag,
+            semantic_decoders=dict.fromkeys(_BUILT_IN_TAGS, _refuse_value) | {_TYPED_ARRAY_TAG: _typed_array},
+            max_depth=MAX_DEPTH,
+            allow_indefinite=False,
+            allow_duplicate_keys=False,
+            strict_hashable_types=True,
+        )
+
+
+_decoders = _Decoders()
 
 
 def decode_map(body: bytes) -> dict[str, object]:
@@ -57,9 +65,10 @@ def decode_map(body: bytes) -> dict[str, object]:
         CborError: the bytes are anything else.
     """
     stream = BytesIO(body)
-    _decoder.fp = stream
+    decoder = _decoders.decoder
+    decoder.fp = stream
     try:
-        decoded: object = _decoder.decode()
+        decoded: object = decoder.decode()
     except CBORDecodeError as error:
         raise CborError(str(error).split("\n", 1)[0]) from error
     if stream.tell() != len(body):

@@ -28,14 +28,15 @@ MAX_ID = 1 << 53
 MAX_ID_BYTES = 16
 MAX_DEADLINE_MS = 600_000
 MAX_TTL_MS = 1 << 46
+MAX_CONTEXT_BYTES = 1 << 16
 
 _NODE_OPS = frozenset({"hello", "ping", "topology", "stats"})
 _MODE_OPTIONS = frozenset({"rev", "stale", "session", "seq"})
-_COMMON = frozenset({"id", "op", "ks", "deadline_ms", "receipt", "explain"})
-_READ_OPTIONS = frozenset({"r", "pr", "cl", "stale"})
-_WRITE_OPTIONS = frozenset({"w", "pw", "cl", "session", "seq", "rev"})
+_COMMON = frozenset({"id", "op", "ks", "deadline_ms"})
+_READ_OPTIONS = frozenset({"r", "pr", "cl", "stale", "receipt"})
+_WRITE_OPTIONS = frozenset({"w", "pw", "cl", "session", "seq", "rev", "receipt"})
 _FIELDS: Mapping[str, frozenset[str]] = {
-    "get": _COMMON | _READ_OPTIONS | {"key"},
+    "get": _COMMON | _READ_OPTIONS | {"key", "explain"},
     "mget": _COMMON | _READ_OPTIONS | {"keys"},
     "put": _COMMON | _WRITE_OPTIONS | {"key", "value", "ctx", "ttl_ms"},
     "mput": _COMMON | _WRITE_OPTIONS | {"keys", "values", "ctxs", "ttl_ms"},
@@ -59,7 +60,10 @@ class ServedKeyspace(NamedTuple):
 
 
 class Intake:
-    """Collects client frames of one tick. ``refused`` holds the calls that failed before any node code ran."""
+    """Collects client frames of one tick.
+
+    ``refused`` holds the calls that failed before any node code ran, ``operations`` counts the reads and writes taken.
+    """
 
     def __init__(self, keyspaces: Mapping[str, ServedKeyspace], limits: Limits) -> None:
         self._keyspaces = keyspaces
@@ -68,6 +72,7 @@ class Intake:
         self._scans: list[ScanRequest] = []
         self._node_requests: list[NodeRequest] = []
         self.refused: list[Call] = []
+        self.operations = 0
         self._parsers: Mapping[str, Callable[[ClientOrigin | PeerOrigin, int | bytes, dict[str, object]], None]] = {
             "get": self._single,
             "put": self._single,
@@ -107,6 +112,7 @@ class Intake:
     def hand_over(self, tick: Tick) -> list[Call]:
         """Move what was collected into ``tick``; return the refused calls."""
         refused = self.refused
+        self.operations = 0
         if self._columns:
             tick.requests = list(self._columns.values())
             self._columns = {}
@@ -147,6 +153,7 @@ class Intake:
             columns = self._column(op, fields, options)
             columns.values.append(value)
             columns.contexts.append(context)
+        self.operations += 1
         columns.calls.append(Call(origin, request_id, op, op, 1, False, keyspace.token_name))
         columns.slots.append(0)
         columns.keys.append(key)
@@ -160,13 +167,14 @@ class Intake:
         if op == "mget":
             columns = self._column("get", fields, options)
         else:
-            if len(set(keys)) != count:
+            if len(set(keys)) != count and not isinstance(origin, PeerOrigin):
                 raise BadRequest("a key stands twice in the batch; send one operation a key")
             values = self._values(fields.get("values"), count, isinstance(origin, PeerOrigin))
             contexts = _contexts(fields.get("ctxs"), count)
             columns = self._column("put", fields, options)
             columns.values += values
             columns.contexts += contexts
+        self.operations += count
         call = Call(origin, request_id, op, columns.kind, count, True, keyspace.token_name)
         columns.calls += [call] * count
         columns.slots += range(count)
@@ -196,6 +204,13 @@ class Intake:
     ) -> None:
         op = cast("str", fields["op"])
         _check_names(fields, op)
+        if type(fields.get("ks", DEFAULT_KEYSPACE)) is not str:
+            raise BadRequest("ks must be text")
+        if type(fields.get("v", 0)) is not int:
+            raise BadRequest("v must be an unsigned integer")
+        if type(fields.get("client", "")) is not str:
+            raise BadRequest("client must be text")
+        _uint(fields, "deadline_ms", 1, MAX_DEADLINE_MS)
         call = Call(origin, request_id, op, op, 1, False)
         self._node_requests.append(NodeRequest(call, fields))
 
@@ -299,9 +314,13 @@ def _check_names(fields: Mapping[str, object], op: str) -> None:
 
 
 def _context(context: object) -> bytes | None:
-    if context is None or type(context) is bytes:
-        return context
-    raise BadRequest("ctx must be the bytes of an earlier reply")
+    if context is None:
+        return None
+    if type(context) is not bytes:
+        raise BadRequest("ctx must be the bytes of an earlier reply")
+    if len(context) > MAX_CONTEXT_BYTES:
+        raise TooLarge(f"a ctx may have {MAX_CONTEXT_BYTES} bytes, this one has {len(context)}")
+    return context
 
 
 def _contexts(contexts: object, count: int) -> list[bytes | None]:

@@ -17,6 +17,7 @@ from kvbus.wire.cbor import CborError, decode_map, dumps
 PEER_PROTOCOL_VERSION = 1
 MAX_FRAME_BYTES = 32 << 20
 MAX_FRAMES = 4096
+MAX_HELLO_BYTES = 4096
 
 HELLO = 1
 WELCOME = 2
@@ -84,6 +85,8 @@ def decode_hello(frame: bytes) -> Hello:
     """
     if not frame or frame[0] != HELLO:
         raise PeerProtocolError("the first frame of a link must be a hello")
+    if len(frame) > MAX_HELLO_BYTES:
+        raise PeerProtocolError(f"a hello may have {MAX_HELLO_BYTES} bytes, this one has {len(frame)}")
     try:
         fields = decode_map(frame[1:])
     except CborError as error:

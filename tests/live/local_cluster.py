@@ -155,7 +155,7 @@ class LocalCluster:
 
 @contextmanager
 def local_cluster(folder: Path, *, nodes: int = 3, settings: str = "") -> Iterator[LocalCluster]:
-    """Run a cluster in ``folder``; ``settings`` is TOML for all nodes. It is gone at the end, however the test ended."""
+    """Run a cluster in ``folder``; ``settings`` is TOML for all nodes. Its processes never outlive the test."""
     extra: list[str] = []
     folder.mkdir(parents=True, exist_ok=True)
     if settings:

@@ -48,12 +48,12 @@ class WireSocket:
 
     def receive_frames(self, timeout_seconds: float = 10.0) -> list[bytes]:
         """Return the next message's frames."""
-        assert self.socket.poll(timeout_seconds * 1000), f"no reply within {timeout_seconds} s"
+        assert self.socket.poll(int(timeout_seconds * 1000)), f"no reply within {timeout_seconds} s"
         return self.socket.recv_multipart()
 
     def is_silent(self, timeout_seconds: float) -> bool:
         """Say whether nothing arrives for that long."""
-        return not self.socket.poll(timeout_seconds * 1000)
+        return not self.socket.poll(int(timeout_seconds * 1000))
 
     def ask(self, **fields: object) -> Reply:
         """Send one request and return its reply; others that come meanwhile are dropped."""

@@ -97,7 +97,7 @@ def test_a_restarted_node_has_what_it_acknowledged_and_starts_a_new_epoch() -> N
     found = world.ask(0, "get", key=b"k")
     assert (found["values"], found["ctx"]) == ([b"first"], first["ctx"])
     second = world.ask(0, "put", key=b"k", value=b"second")
-    epochs = [epoch for _, epoch, _ in (*world.plugin.dots(first["ctx"]), *world.plugin.dots(second["ctx"]))]
+    epochs = [epoch for _, epoch, _, _ in (*world.plugin.dots(first["ctx"]), *world.plugin.dots(second["ctx"]))]
     assert epochs[1] - epochs[0] >= 1 << 40
     assert sorted(world.ask(0, "get", key=b"k")["values"]) == [b"first", b"second"]
 
@@ -186,13 +186,13 @@ def test_a_stopping_node_finishes_what_is_in_flight_and_refuses_the_rest() -> No
 @pytest.mark.parametrize("nodes", [3, 5])
 def test_no_answer_comes_behind_its_deadline(op: str, deadline_ms: int, nodes: int) -> None:
     world = World(nodes)
-    fields: dict[str, Any] = {"put": {"value": b"v", "w": 2}, "get": {"r": 3}, "scan": {"r": 3}}[op]
+    demands: dict[str, dict[str, Any]] = {"put": {"value": b"v", "w": 2}, "get": {"r": 3}, "scan": {"r": 3}}
     for i in range(nodes):
         world.network.silence(i, *(j for j in range(nodes) if j != i))
     for number in range(20):
-        keyed = {} if op == "scan" else {"key": b"%d" % number}
+        fields = demands[op] if op == "scan" else {**demands[op], "key": b"%d" % number}
         before = world.time.now
-        reply = world.ask(number % nodes, op, **keyed, **fields, deadline_ms=deadline_ms)
+        reply = world.ask(number % nodes, op, **fields, deadline_ms=deadline_ms)
         assert reply["error"]["code"] == "timeout"
         assert deadline_ms * 0.85 <= (world.time.now - before) * 1000 <= deadline_ms
 

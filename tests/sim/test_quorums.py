@@ -43,9 +43,7 @@ def test_nothing_is_read_that_a_power_cut_could_take_back(seed: int) -> None:
     assert all(copies for reply, copies in seen if [b"a value"] in (reply.get("values"), *reply.get("values", ())))
 
 
-@pytest.mark.parametrize(
-    ("r", "w", "preset"), [(1, 3, "R=1,W=N"), (3, 1, "R=N,W=1"), (2, 2, "R+W>N"), (1, 1, "R+W≤N")]
-)
+@pytest.mark.parametrize(("r", "w", "preset"), [(1, 3, "R=1,W=N"), (3, 1, "R=N,W=1"), (2, 2, "R+W>N"), (1, 1, "R+W≤N")])
 def test_every_preset_serves_puts_and_gets_and_is_named(r: int, w: int, preset: str) -> None:
     world = World(3, r=r, w=w)
     assert world.ask(0, "hello", v=1)["keyspaces"]["default"]["preset"] == preset

@@ -108,9 +108,10 @@ def test_merge_refuses_no_sibling() -> None:
     world = World(3)
     for node in range(3):
         world.network.silence(node, *(other for other in range(3) if other != node))
-    requests = [{"op": "put", "key": b"k", "value": b"%d" % number, "w": 1} for number in range(60)]
+    values = [b"%d" % number for number in range(60)]
     for node in range(3):
-        world.send_together(node, [{**request, "value": request["value"] + b"@%d" % node} for request in requests])
+        puts = [{"op": "put", "key": b"k", "value": b"%s@%d" % (value, node), "w": 1} for value in values]
+        world.send_together(node, puts)
     world.time.run(1)
     world.network.cut.clear()
     for node in range(3):

@@ -8,7 +8,16 @@ import sys
 
 import pytest
 
-_TOO_HEAVY = ("apscheduler", "kvbus.core.node", "kvbus_modes", "kvbus_storage", "pydantic", "structlog", "typer", "uvicorn")
+_TOO_HEAVY = (
+    "apscheduler",
+    "kvbus.core.node",
+    "kvbus_modes",
+    "kvbus_storage",
+    "pydantic",
+    "structlog",
+    "typer",
+    "uvicorn",
+)
 _MAX_SECONDS = 0.3
 
 

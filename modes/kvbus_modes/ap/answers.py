@@ -55,7 +55,7 @@ class Answers:
         """Answer every open operation of ``batch`` with its token and, for reads, its values."""
         columns = batch.columns
         self._observe(columns, "ok", now - batch.started)
-        self._mark(batch, keyspace)
+        self.mark(batch, keyspace)
         if values is not None:
             for call, slot, found in zip(columns.calls, columns.slots, values, strict=True):
                 call.values[slot] = found
@@ -108,7 +108,8 @@ class Answers:
             return "quorum"
         return "eventual"
 
-    def _mark(self, batch: Batch, keyspace: Keyspace) -> None:
+    def mark(self, batch: Batch, keyspace: Keyspace) -> None:
+        """Note in each call what ``batch`` is worth: degraded, the receipt."""
         acks = batch.answered.bit_count()
         degraded = not batch.requirement.met_by(batch.answered)
         if not degraded and not batch.columns.options.receipt:

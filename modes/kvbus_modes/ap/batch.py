@@ -21,7 +21,8 @@ from kvbus.core.quorum import ReplicaSet, Requirement
 from kvbus.core.request import RequestColumns
 from kvbus.core.types import BatchId, NodeIndex
 
-_DEADLINE_SHARE = 0.9
+DEADLINE_SHARE = 0.9
+"""An operation is given up at this part of its client's deadline, so that the answer still reaches it in time."""
 
 
 class Verdict(Enum):
@@ -33,10 +34,7 @@ class Verdict(Enum):
 
 
 class Batch:
-    """The tally that reads and writes share.
-
-    ``deadline`` lies at nine tenths of the client's, so that the answer still reaches it in time.
-    """
+    """The tally that reads and writes share."""
 
     __slots__ = (
         "answered",
@@ -59,7 +57,7 @@ class Batch:
         self.replicas = replicas
         self.requirement = requirement
         self.started = now
-        self.deadline = now + columns.options.deadline_ms * (_DEADLINE_SHARE / 1000)
+        self.deadline = now + columns.options.deadline_ms * (DEADLINE_SHARE / 1000)
         self.answered = 0
         self.awaited = 0
         self.lost = 0

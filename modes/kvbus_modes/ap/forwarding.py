@@ -5,19 +5,27 @@ A forwarded batch has been sent to somebody, so its only failure is ``timeout``;
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import cast
 
 from kvbus.core.links import Links
-from kvbus.core.locator import Located
-from kvbus.core.request import RequestColumns
+from kvbus.core.quorum import ReplicaSet
+from kvbus.core.request import Receipt, RequestColumns
 from kvbus.core.tick import Effects
 from kvbus.core.types import BatchId, Epoch, NodeIndex
 from kvbus.errors import NoQuorum, PeerProtocolError, RequestTimeout, error_from_map
+from kvbus.ports.mode import Limits
 from kvbus.wire.cbor import CborError, decode_map, dumps
 from kvbus.wire.peer_frames import pack_head
 from kvbus_modes.ap.answers import TOKEN, Answers
 from kvbus_modes.ap.frames import FORWARD
+
+_HEAD_BYTES = 512
+_ITEM_OVERHEAD_BYTES = 5
+_DEADLINE_SHARE = 0.95
+"""More than the coordinator's own share, so that its answer to its own deadline can still be relayed."""
 
 
 @dataclass(slots=True)
@@ -40,17 +48,16 @@ class Forwarding:
         self._open: dict[BatchId, ForwardedBatch] = {}
         self._turn = 0
 
-    def start(self, batch_id: BatchId, located: Located, now: float, out: Effects) -> None:
+    def start(self, batch_id: BatchId, replicas: ReplicaSet, columns: RequestColumns, now: float, out: Effects) -> None:
         """Send the operations to a replica that can be reached."""
-        columns = located.columns
         self._turn += 1
-        candidates = self._links.candidates(located.replicas, self._turn, now)
+        candidates = self._links.candidates(replicas, self._turn, now)
         if not candidates:
             error = NoQuorum("no replica of the key can be reached", details={"required": 1, "alive": 0})
             self._answers.fail(columns, error, 0.0, out)
             return
         peer = candidates[-1]
-        deadline = now + columns.options.deadline_ms / 1000
+        deadline = now + columns.options.deadline_ms * (_DEADLINE_SHARE / 1000)
         self._open[batch_id] = ForwardedBatch(peer, columns, now, deadline)
         head = pack_head(FORWARD, space=0, batch=batch_id, epoch=self._epoch)
         out.send_peer(peer, head + _request_body(batch_id, columns))
@@ -69,16 +76,15 @@ class Forwarding:
             reply = decode_map(body)
         except CborError as error:
             raise PeerProtocolError(f"FORWARD_ANSWER: {error}") from error
+        columns = batch.columns
+        if not _answers(reply, len(columns.calls)):
+            raise PeerProtocolError(f"FORWARD_ANSWER does not answer {len(columns.calls)} operations")
         del self._open[batch_id]
         self._links.settled(node)
-        columns = batch.columns
         if not reply.get("ok"):
-            error_map = cast("dict[str, object]", reply.get("error", {}))
+            error_map = cast("dict[str, object]", reply["error"])
             self._answers.fail(columns, error_from_map(error_map), now - batch.started, out)
             return
-        tokens = reply.get(TOKEN + "s")
-        if type(tokens) is not list or len(cast("list[object]", tokens)) != len(columns.calls):
-            raise PeerProtocolError(f"FORWARD_ANSWER does not answer {len(columns.calls)} operations")
         self._answers.relay(columns, reply, now - batch.started, out)
 
     def link_lost(self, node: NodeIndex, now: float, out: Effects) -> None:
@@ -87,12 +93,13 @@ class Forwarding:
             if batch.peer == node:
                 self._give_up(batch_id, batch, "the coordinator's link was lost", now, out)
 
-    def sweep(self, now: float, out: Effects) -> None:
-        """Give up what is past its deadline."""
+    def sweep(self, now: float, out: Effects) -> float:
+        """Give up what is past its deadline. Return the next deadline."""
         for batch_id, batch in list(self._open.items()):
             if now >= batch.deadline:
                 self._links.forgiven(batch.peer)
                 self._give_up(batch_id, batch, "the deadline passed", now, out)
+        return min((batch.deadline for batch in self._open.values()), default=inf)
 
     def __len__(self) -> int:
         return len(self._open)
@@ -101,6 +108,41 @@ class Forwarding:
         del self._open[batch_id]
         error = RequestTimeout(f"{cause}; the write may still be applied", details={"cause": cause})
         self._answers.fail(batch.columns, error, now - batch.started, out)
+
+
+def portions(columns: RequestColumns, limits: Limits) -> Iterator[RequestColumns]:
+    """Cut the operations of one tick into requests that keep the limits of one."""
+    chosen: list[int] = []
+    room = limits.request_bytes - _HEAD_BYTES
+    for index, texts in enumerate(zip(columns.keys, columns.values, columns.contexts, strict=True)):
+        size = sum(len(text) + _ITEM_OVERHEAD_BYTES for text in texts if text)
+        if chosen and (size > room or len(chosen) == limits.batch_keys):
+            yield columns.select(chosen)
+            chosen, room = [], limits.request_bytes - _HEAD_BYTES
+        chosen.append(index)
+        room -= size
+    if chosen:
+        yield columns.select(chosen)
+
+
+def _answers(reply: Mapping[str, object], count: int) -> bool:
+    """Say whether a coordinator's reply has the shape that :meth:`Answers.relay` takes."""
+    if reply.get("ok") is not True:
+        return isinstance(reply.get("error"), dict)
+    tokens, errors, receipt = reply.get(TOKEN + "s"), reply.get("errors"), reply.get("receipt")
+    if type(tokens) is not list or len(cast("list[object]", tokens)) != count or type(errors) is not list:
+        return False
+    if any(token is not None and type(token) is not bytes for token in cast("list[object]", tokens)):
+        return False
+    for error in cast("list[object]", errors):
+        match error:
+            case [int(index), dict()] if 0 <= index < count:
+                continue
+            case _:
+                return False
+    if reply.get("degraded") and type(reply.get("acks")) is not int:
+        return False
+    return receipt is None or (isinstance(receipt, dict) and set(Receipt._fields) == receipt.keys())
 
 
 def _request_body(batch_id: BatchId, columns: RequestColumns) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from struct import error as struct_error
 from struct import pack, unpack_from
 
@@ -9,6 +10,8 @@ from kvbus.core.columns import ColumnError, pack_column, unpack_column, unpack_f
 from kvbus.core.keyspace import ENGINE_HEAD_BYTES
 from kvbus.errors import PeerProtocolError
 from kvbus.wire.peer_frames import HEAD_BYTES
+from kvbus_modes.ap.causality import ENTRY, ENTRY_BYTES, VECTOR_OF_ONE
+from kvbus_modes.ap.record import ONE, ONE_BYTES, ONE_SIBLING, TOMBSTONE, decode_record
 
 FRAME_KINDS = range(0x10, 0x20)
 
@@ -20,6 +23,8 @@ SCAN = 0x14
 SCAN_ANSWER = 0x15
 FORWARD = 0x16
 FORWARD_ANSWER = 0x17
+
+_ONE_ENTRY_BYTES = len(VECTOR_OF_ONE) + ENTRY_BYTES
 
 EXHAUSTED = 1
 """Flag of SCAN_ANSWER: the answer reaches to the end of the asked range."""
@@ -39,6 +44,7 @@ def read_write(frame: bytes) -> tuple[list[bytes], list[bytes]]:
         raise PeerProtocolError(str(error)) from error
     if end != len(frame) or len(keys) != len(records):
         raise PeerProtocolError(f"{len(keys)} keys, {len(records)} records, {len(frame) - end} bytes behind them")
+    _check_records(records)
     return keys, records
 
 
@@ -61,7 +67,34 @@ def read_records(frame: bytes) -> list[bytes | None]:
         raise PeerProtocolError(str(error)) from error
     if end != len(frame):
         raise PeerProtocolError("bytes behind the records of a READ_ANSWER")
+    _check_records([record for record in records if record is not None])
     return records
+
+
+def _check_records(records: Sequence[bytes]) -> None:
+    """Refuse records that are not canonical: the version algebra takes what it is given as well-formed."""
+    for record in records:
+        if not _is_plain(record):
+            try:
+                decode_record(record)
+            except ValueError as error:
+                raise PeerProtocolError(f"a record that is not canonical: {error}") from error
+
+
+def _is_plain(record: bytes) -> bool:
+    """Say whether this is the usual, sound record: one sibling, whose context is empty or one vector entry."""
+    size = len(record)
+    if size < ONE_BYTES or not record.startswith(ONE_SIBLING):
+        return False
+    _, _, server, epoch, counter, _, flags, context_bytes, value_bytes = ONE.unpack_from(record)
+    if not counter or flags > TOMBSTONE or (flags and value_bytes) or size != ONE_BYTES + context_bytes + value_bytes:
+        return False
+    if not context_bytes:
+        return True
+    if context_bytes != _ONE_ENTRY_BYTES or not record.startswith(VECTOR_OF_ONE, ONE_BYTES):
+        return False
+    seen_server, seen_epoch, seen = ENTRY.unpack_from(record, ONE_BYTES + len(VECTOR_OF_ONE))
+    return 0 < seen and (seen < counter or seen_server != server or seen_epoch != epoch)
 
 
 def ack_payload(failed: list[int]) -> bytes:

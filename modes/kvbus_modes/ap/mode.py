@@ -22,9 +22,10 @@ from kvbus.wire.client_requests import Intake, ServedKeyspace
 from kvbus.wire.peer_frames import HEAD_BYTES, Head, pack_head, unpack_head
 from kvbus_modes.ap import frames
 from kvbus_modes.ap.answers import TOKEN, Answers
+from kvbus_modes.ap.batch import DEADLINE_SHARE
 from kvbus_modes.ap.causality import Context
 from kvbus_modes.ap.explain import Explainer
-from kvbus_modes.ap.forwarding import Forwarding
+from kvbus_modes.ap.forwarding import Forwarding, portions
 from kvbus_modes.ap.reads import Reads
 from kvbus_modes.ap.replica import Replica
 from kvbus_modes.ap.scans import Range, Scans, collect
@@ -89,6 +90,7 @@ class ApMode:
             answers=self._answers,
             topology=topology,
             reply_bytes=context.limits.reply_bytes,
+            new_batch=self._new_batch,
         )
         self._forwarding = Forwarding(links=links, answers=self._answers, epoch=self._epoch)
         self._next_sweep = 0.0
@@ -99,11 +101,11 @@ class ApMode:
         for peer, is_up in tick.links:
             if not is_up:
                 self._link_lost(peer, now, wall_ms, out)
+        if tick.persisted is not None:
+            self._replica.persisted(tick.persisted, now, out)
         if tick.append_failed:
             self._hold.end()
             self._replica.append_failed(now, out)
-        if tick.persisted is not None:
-            self._replica.persisted(tick.persisted, now, out)
         writes = self._take_frames(tick, out)
         for columns in tick.requests:
             if columns.kind == "get":
@@ -179,11 +181,13 @@ class ApMode:
 
     def _sweep(self, now: float, wall_ms: int, out: Effects) -> None:
         if now >= self._next_sweep:
-            self._next_sweep = now + SWEEP_SECONDS
-            self._writes.sweep(now, out)
-            self._reads.sweep(now, wall_ms, out)
-            self._scans.sweep(now, wall_ms, out)
-            self._forwarding.sweep(now, out)
+            self._next_sweep = min(
+                now + SWEEP_SECONDS,
+                self._writes.sweep(now, out),
+                self._reads.sweep(now, wall_ms, out),
+                self._scans.sweep(now, wall_ms, out),
+                self._forwarding.sweep(now, out),
+            )
         if len(self._writes) or len(self._reads) or len(self._scans) or len(self._forwarding):
             out.wake(self._next_sweep)
 
@@ -205,10 +209,7 @@ class ApMode:
 
     def _start(self, columns: RequestColumns, now: float, wall_ms: int, out: Effects) -> None:
         keyspace = self._keyspaces[columns.keyspace]
-        self._answers.pending += len(columns.calls)
-        if self._answers.pending > self._context.limits.pending_ops:
-            self._context.metrics.shed_total += len(columns.calls)
-            self._answers.fail(columns, _overloaded(), 0.0, out)
+        if not self._admit(columns, now, out):
             return
         for located in self._locators[columns.keyspace].locate(columns):
             try:
@@ -226,6 +227,16 @@ class ApMode:
             else:
                 self._forward(located, now, out)
 
+    def _admit(self, columns: RequestColumns, now: float, out: Effects) -> bool:
+        """Count operations as pending and see to it that their deadline is not slept through; False: they were shed."""
+        self._answers.pending += len(columns.calls)
+        if self._answers.pending > self._context.limits.pending_ops:
+            self._context.metrics.shed_total += len(columns.calls)
+            self._answers.fail(columns, _overloaded(), 0.0, out)
+            return False
+        self._next_sweep = min(self._next_sweep, now + columns.options.deadline_ms * (DEADLINE_SHARE / 1000))
+        return True
+
     def _forward(self, located: Located, now: float, out: Effects) -> None:
         columns = located.columns
         ours = [i for i, call in enumerate(columns.calls) if not isinstance(call.origin, PeerOrigin)]
@@ -233,19 +244,20 @@ class ApMode:
             theirs = [i for i, call in enumerate(columns.calls) if isinstance(call.origin, PeerOrigin)]
             error = StaleEpoch("forwarded to a node that holds no copy of the key", details={"epoch": self._epoch})
             self._answers.fail(columns.select(theirs), error, 0.0, out)
-            located = Located(located.replicas, columns.select(ours), [located.engine_keys[i] for i in ours])
-        if ours:
-            self._forwarding.start(self._new_batch(), located, now, out)
+            columns = columns.select(ours)
+        for part in portions(columns, self._context.limits):
+            self._forwarding.start(self._new_batch(), located.replicas, part, now, out)
 
     def _start_scan(self, scan: ScanRequest, now: float, wall_ms: int, out: Effects) -> None:
         keyspace = self._keyspaces[scan.keyspace]
-        self._answers.pending += 1
+        columns = RequestColumns("scan", scan.keyspace, scan.options)
+        columns.calls, columns.slots, columns.keys = [scan.call], [0], [b""]
+        if not self._admit(columns, now, out):
+            return
         resolve = partial(self._resolve, "scan", scan.options, keyspace)
         try:
-            self._scans.start(self._new_batch(), scan, keyspace, resolve, now, wall_ms, out)
+            self._scans.start(scan, columns, keyspace, resolve, now, wall_ms, out)
         except ClientError as error:
-            columns = RequestColumns("scan", scan.keyspace, scan.options)
-            columns.calls, columns.slots = [scan.call], [0]
             self._answers.fail(columns, error, 0.0, out)
 
     def _take_write(self, peer: NodeIndex, head: Head, frame: bytes, out: Effects) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from math import inf
 
 from kvbus.core.columns import pack_column
 from kvbus.core.keyspace import Keyspace
@@ -13,7 +14,7 @@ from kvbus.core.metrics import Metrics
 from kvbus.core.quorum import Requirement
 from kvbus.core.tick import Effects
 from kvbus.core.types import BatchId, Epoch, NodeIndex
-from kvbus.errors import RequestTimeout
+from kvbus.errors import PeerProtocolError, RequestTimeout
 from kvbus.wire.peer_frames import pack_head
 from kvbus_modes.ap.answers import MODE, Answers
 from kvbus_modes.ap.batch import Batch, Verdict
@@ -108,18 +109,25 @@ class Reads:
     def answered(
         self, node: NodeIndex, batch_id: BatchId, records: Records, now: float, wall_ms: int, out: Effects
     ) -> None:
-        """Take a replica's answer."""
+        """Take a replica's answer.
+
+        Raises:
+            PeerProtocolError: the answer is not one to what was asked; the replica counts as lost.
+        """
         batch = self._open.get(batch_id)
         if batch is None or not batch.awaited >> node & 1:
             return
         self._links.settled(node)
-        if len(records) != len(batch.keys):
-            batch.take_loss(node)
-        else:
+        fits = len(records) == len(batch.keys)
+        if fits:
             self._links.observe(node, now - batch.asked_at[node])
             batch.take_answer(node)
             batch.answers[node] = records
+        else:
+            batch.take_loss(node)
         self._judge(batch, now, wall_ms, out)
+        if not fits:
+            raise PeerProtocolError(f"a READ_ANSWER has {len(records)} records for {len(batch.keys)} keys")
 
     def link_lost(self, node: NodeIndex, now: float, wall_ms: int, out: Effects) -> None:
         """Ask the next replica in place of ``node`` in every batch that waits for it."""
@@ -132,8 +140,8 @@ class Reads:
                     self._ask_next(batch, now, wall_ms, out)
                 self._judge(batch, now, wall_ms, out)
 
-    def sweep(self, now: float, wall_ms: int, out: Effects) -> None:
-        """Join the next replica where one is slow; give up what is past its deadline."""
+    def sweep(self, now: float, wall_ms: int, out: Effects) -> float:
+        """Join the next replica where one is slow; give up what is past its deadline. Return the next deadline."""
         for batch in list(self._open.values()):
             if now >= batch.deadline:
                 if not batch.replied:
@@ -144,6 +152,7 @@ class Reads:
             if now >= batch.hedge_at and batch.spare and not batch.replied:
                 self._ask_next(batch, now, wall_ms, out)
             self._judge(batch, now, wall_ms, out)
+        return min((batch.deadline for batch in self._open.values()), default=inf)
 
     def __len__(self) -> int:
         return len(self._open)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
+from math import inf
 from struct import error as struct_error
 from struct import pack, unpack_from
 from typing import NamedTuple
@@ -19,7 +21,7 @@ from kvbus.core.request import RequestColumns, ScanRequest
 from kvbus.core.tick import Effects
 from kvbus.core.topology import Topology
 from kvbus.core.types import BatchId, NodeIndex
-from kvbus.errors import BadRequest, ClientError, RequestTimeout
+from kvbus.errors import BadRequest, ClientError, PeerProtocolError, RequestTimeout
 from kvbus.wire.peer_frames import pack_head
 from kvbus_modes.ap.answers import Answers
 from kvbus_modes.ap.batch import Batch, Verdict
@@ -29,7 +31,7 @@ from kvbus_modes.ap.siblings import merge, read
 
 _ANSWER_BYTES = 1 << 20
 _ITEM_OVERHEAD_BYTES = 32
-
+_MAX_STRIDE = 1 << 16
 
 Resolve = Callable[[ReplicaSet], Requirement]
 """Says what the request requires of one run's replicas."""
@@ -60,6 +62,15 @@ def collect(replica: Replica, start: bytes, end: bytes, prefix: bytes, limit: in
     return Range(keys, records, True)
 
 
+def _fits(found: Range, batch: ScanBatch) -> bool:
+    keys, prefix = found.keys, batch.request.prefix
+    if not keys:
+        return found.exhausted
+    if not batch.start <= keys[0] <= keys[-1] < batch.end:
+        return False
+    return all(a < b for a, b in pairwise(keys)) and all(key.startswith(prefix, ENGINE_HEAD_BYTES) for key in keys)
+
+
 class ScanBatch(Batch):
     """One page under way: the run of partitions being asked, and what earlier runs gave."""
 
@@ -74,6 +85,7 @@ class ScanBatch(Batch):
         "size",
         "spare",
         "start",
+        "stride",
     )
 
     request: ScanRequest
@@ -85,10 +97,13 @@ class ScanBatch(Batch):
     answers: dict[NodeIndex, Range]
     found: list[tuple[bytes, list[bytes]]]
     size: int
+    stride: int
+    """Grows while a page goes on in one run, so that a long row of deleted keys takes few questions."""
     resolve: Resolve
 
-    def begin_run(self, replicas: ReplicaSet, requirement: Requirement) -> None:
-        """Forget the last run's tally."""
+    def begin_run(self, id: BatchId, replicas: ReplicaSet, requirement: Requirement) -> None:
+        """Forget the last run's tally; under another id, so that its late answers are not taken for this one's."""
+        self.id = id
         self.replicas = replicas
         self.requirement = requirement
         self.answered = self.awaited = self.lost = 0
@@ -99,21 +114,29 @@ class Scans:
     """All scans that this node coordinates."""
 
     def __init__(
-        self, *, replica: Replica, links: Links, answers: Answers, topology: Topology, reply_bytes: int
+        self,
+        *,
+        replica: Replica,
+        links: Links,
+        answers: Answers,
+        topology: Topology,
+        reply_bytes: int,
+        new_batch: Callable[[], BatchId],
     ) -> None:
         self._replica = replica
         self._links = links
         self._answers = answers
         self._topology = topology
         self._reply_bytes = reply_bytes
+        self._new_batch = new_batch
         self._me = links.me
         self._open: dict[BatchId, ScanBatch] = {}
         self._turn = 0
 
     def start(
         self,
-        batch_id: BatchId,
         request: ScanRequest,
+        columns: RequestColumns,
         keyspace: Keyspace,
         resolve: Resolve,
         now: float,
@@ -125,26 +148,36 @@ class Scans:
         Raises:
             BadRequest: the cursor is none of this cluster's.
         """
-        columns = RequestColumns("scan", request.keyspace, request.options)
-        columns.calls, columns.slots, columns.keys = [request.call], [0], [b""]
         replicas = self._topology.groups[0]
-        batch = ScanBatch(batch_id, columns, replicas, resolve(replicas), now)
+        batch = ScanBatch(self._new_batch(), columns, replicas, resolve(replicas), now)
         batch.request, batch.keyspace, batch.resolve = request, keyspace, resolve
         batch.start = self._resume(request, keyspace)
-        batch.found, batch.size = [], 0
-        self._open[batch_id] = batch
+        batch.found, batch.size, batch.stride = [], 0, 1
+        self._open[batch.id] = batch
         self._run(batch, now, wall_ms, out)
+        self._judge(batch, now, wall_ms, out)
 
     def answered(
         self, node: NodeIndex, batch_id: BatchId, found: Range, now: float, wall_ms: int, out: Effects
     ) -> None:
-        """Take a replica's answer."""
+        """Take a replica's answer.
+
+        Raises:
+            PeerProtocolError: the answer is not one to what was asked; the replica counts as lost.
+        """
         batch = self._open.get(batch_id)
-        if batch is None or not batch.take_answer(node):
+        if batch is None or not batch.awaited >> node & 1:
             return
         self._links.settled(node)
-        batch.answers[node] = found
+        fits = _fits(found, batch)
+        if fits:
+            batch.take_answer(node)
+            batch.answers[node] = found
+        else:
+            batch.take_loss(node)
         self._judge(batch, now, wall_ms, out)
+        if not fits:
+            raise PeerProtocolError("a SCAN_ANSWER holds ascending keys of the asked range, and some where it goes on")
 
     def link_lost(self, node: NodeIndex, now: float, wall_ms: int, out: Effects) -> None:
         """Ask the next replica in place of ``node``."""
@@ -154,13 +187,14 @@ class Scans:
             if batch.take_loss(node):
                 self._judge(batch, now, wall_ms, out)
 
-    def sweep(self, now: float, wall_ms: int, out: Effects) -> None:
-        """Leave silent replicas behind; give up what is past its deadline."""
+    def sweep(self, now: float, wall_ms: int, out: Effects) -> float:
+        """Leave silent replicas behind; give up what is past its deadline. Return the next deadline."""
         for batch in list(self._open.values()):
             if now >= batch.deadline:
                 self._fail(batch, RequestTimeout("the deadline passed", details={"cause": "deadline"}), now, out)
             else:
                 self._judge(batch, now, wall_ms, out)
+        return min((batch.deadline for batch in self._open.values()), default=inf)
 
     def __len__(self) -> int:
         return len(self._open)
@@ -177,7 +211,7 @@ class Scans:
         return keyspace.engine_head(partition) + request.cursor[2:]
 
     def _run(self, batch: ScanBatch, now: float, wall_ms: int, out: Effects) -> None:
-        """Ask for the run of partitions from the batch's start that have the same replicas."""
+        """Ask for the run of partitions from the batch's start that have the same replicas; the caller judges."""
         topology = self._topology
         partition = partition_of_key(batch.start)
         group = topology.group_of[partition]
@@ -190,20 +224,21 @@ class Scans:
         if refusal is not None:
             self._fail(batch, refusal, now, out)
             return
-        batch.begin_run(replicas, requirement)
+        del self._open[batch.id]
+        batch.begin_run(self._new_batch(), replicas, requirement)
+        self._open[batch.id] = batch
         batch.last_partition = last
         batch.end = batch.keyspace.engine_head(last) + BEHIND_ALL
         self._turn += 1
         batch.spare = self._links.candidates(replicas, self._turn, now)
         while batch.spare and not batch.requirement.met_by(batch.awaited | batch.answered):
             self._ask_next(batch, now, wall_ms, out)
-        self._judge(batch, now, wall_ms, out)
 
     def _ask_next(self, batch: ScanBatch, now: float, wall_ms: int, out: Effects) -> None:
         node = batch.spare.pop()
         batch.awaited |= 1 << node
         request = batch.request
-        limit = request.limit - len(batch.found) + 1
+        limit = (request.limit - len(batch.found) + 1) * batch.stride
         if node != self._me:
             head = pack_head(SCAN, space=batch.keyspace.space, batch=batch.id, epoch=self._topology.epoch)
             out.send_peer(node, head + scan_payload(batch.start, batch.end, request.prefix, limit))
@@ -225,25 +260,22 @@ class Scans:
         self._judge(batch, now, wall_ms, out)
 
     def _judge(self, batch: ScanBatch, now: float, wall_ms: int, out: Effects) -> None:
-        if batch.replied:
-            return
-        verdict = batch.verdict(self._links.responsive(now))
-        if verdict is Verdict.WAIT:
-            return
-        if verdict is Verdict.SHORT:
-            if batch.spare:
+        """Go on as far as the answers reach: from run to run, to the page's end."""
+        while not batch.replied:
+            verdict = batch.verdict(self._links.responsive(now))
+            if verdict is Verdict.WAIT:
+                return
+            if verdict is Verdict.SHORT and batch.spare:
                 self._ask_next(batch, now, wall_ms, out)
-                self._judge(batch, now, wall_ms, out)
-                return
-            if not batch.answers or batch.requirement.demanded:
+            elif verdict is Verdict.SHORT and (not batch.answers or batch.requirement.demanded):
                 self._fail(batch, RequestTimeout("too few replicas answered", details={"cause": "replicas"}), now, out)
-                return
-            batch.columns.calls[0].note_degraded(batch.answered.bit_count())
-        self._take_run(batch, now, wall_ms, out)
+            else:
+                self._take_run(batch, now, wall_ms, out)
 
     def _take_run(self, batch: ScanBatch, now: float, wall_ms: int, out: Effects) -> None:
-        """Add what the answers agree to have covered; go on, or answer the page."""
+        """Add what the answers agree to have covered; ask for the next run, or answer the page."""
         batch.release(self._links)
+        self._answers.mark(batch, batch.keyspace)
         answers = list(batch.answers.values())
         frontiers = [answer.keys[-1] for answer in answers if not answer.exhausted]
         frontier = min(frontiers) if frontiers else batch.end
@@ -259,11 +291,13 @@ class Scans:
                 return
         if frontiers:
             batch.start = frontier + b"\x00"
+            batch.stride = min(batch.stride * 2, _MAX_STRIDE)
         elif batch.last_partition + 1 >= self._topology.partitions:
             self._answer(batch, None, now, out)
             return
         else:
             batch.start = batch.keyspace.engine_head(batch.last_partition + 1)
+            batch.stride = 1
         self._run(batch, now, wall_ms, out)
 
     def _add(self, batch: ScanBatch, key: bytes, values: list[bytes]) -> bool:

@@ -7,6 +7,7 @@ this node's own log has them. A node that fails single operations of a batch lea
 from __future__ import annotations
 
 from functools import partial
+from math import inf
 
 from kvbus.core.keyspace import Keyspace
 from kvbus.core.links import Links
@@ -136,8 +137,9 @@ class Writes:
         self._links.settled(node)
         if failed:
             batch.part_with(failed)
+        lost = dict.fromkeys(failed)
         for index, straggler in batch.stragglers.items():
-            if index in failed:
+            if index in lost:
                 straggler.take_loss(node)
             else:
                 straggler.take_answer(node)
@@ -154,8 +156,8 @@ class Writes:
                     self._judge(straggler, now, out)
                 self._judge(batch, now, out)
 
-    def sweep(self, now: float, out: Effects) -> None:
-        """Settle what only silent nodes hold up, and give up what is past its deadline."""
+    def sweep(self, now: float, out: Effects) -> float:
+        """Settle what only silent nodes hold up, and give up what is past its deadline. Return the next deadline."""
         for batch in list(self._open.values()):
             if now >= batch.deadline:
                 for each in (batch, *batch.stragglers.values()):
@@ -165,6 +167,7 @@ class Writes:
             else:
                 for each in (batch, *batch.stragglers.values()):
                     self._judge(each, now, out)
+        return min((batch.deadline for batch in self._open.values()), default=inf)
 
     def __len__(self) -> int:
         return len(self._open)
@@ -182,13 +185,13 @@ class Writes:
         timestamp = self._replica.timestamp(wall_ms)
         tokens: list[bytes | None] = []
         records: list[bytes] = []
-        refused: list[int] = []
+        refused: dict[int, None] = {}
         for index, context in enumerate(columns.contexts):
             record = current[index] if fresh is None else fresh.get(keys[index], current[index])
             try:
                 record, token = coordinate(record, context, columns.values[index], expiry_ms, timestamp, hold, cap)
             except ClientError as error:
-                refused.append(index)
+                refused[index] = None
                 self._answers.fail_one(columns, index, error, out)
                 continue
             records.append(record)

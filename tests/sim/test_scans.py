@@ -1,0 +1,145 @@
+"""Scans through whole nodes: partition by partition, in key order, page by page."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+
+from kvbus.core.ring import key_hash, partition_of
+from kvbus.ports.mode import Limits
+from tests.sim.world import Reply, World
+
+
+def in_order(world: World, keys: list[bytes]) -> list[bytes]:
+    return sorted(keys, key=lambda key: (partition_of(key_hash("default", key), world.topology.shift), key))
+
+
+def pages(world: World, node: int, **fields: Any) -> list[Reply]:
+    found = [world.ask(node, "scan", **fields)]
+    while found[-1]["cursor"] is not None:
+        found.append(world.ask(node, "scan", **fields, cursor=found[-1]["cursor"]))
+        assert len(found) < 1000
+    return found
+
+
+def filled(nodes: int, count: int, **settings: Any) -> tuple[World, list[bytes]]:
+    world = World(nodes, **settings)
+    rng = Random(count)
+    keys = [rng.randbytes(rng.randint(1, 4)) + b"%d" % number for number in range(count)]
+    for start in range(0, count, 100):
+        batch = keys[start : start + 100]
+        reply = world.ask(start % nodes, "mput", keys=batch, values=batch, w=min(3, nodes))
+        assert reply["errors"] == []
+    return world, keys
+
+
+@pytest.mark.parametrize("nodes", [1, 3, 5])
+@pytest.mark.parametrize("limit", [1, 7, 100, 1000])
+def test_pages_hold_every_key_once_in_partition_and_key_order(nodes: int, limit: int) -> None:
+    world, keys = filled(nodes, 150)
+    found = pages(world, nodes - 1, limit=limit)
+    assert [key for page in found for key in page["keys"]] == in_order(world, keys)
+    assert max(len(page["keys"]) for page in found) <= limit
+    assert all("values" not in page for page in found)
+
+
+@pytest.mark.parametrize("limit", [3, 1000])
+def test_values_come_when_asked_for(limit: int) -> None:
+    world, keys = filled(5, 40)
+    found = pages(world, 1, limit=limit, with_values=True)
+    assert [value for page in found for value in page["values"]] == [[key] for key in in_order(world, keys)]
+
+
+def test_a_prefix_narrows_the_scan() -> None:
+    world, _ = filled(5, 50)
+    keys = [b"user:%d" % number for number in range(30)]
+    world.ask(0, "mput", keys=keys, values=keys, w=3)
+    found = pages(world, 2, prefix=b"user:", limit=4)
+    assert [key for page in found for key in page["keys"]] == in_order(world, keys)
+
+
+def test_deleted_keys_are_not_listed() -> None:
+    world, keys = filled(5, 60)
+    for key in keys[::2]:
+        token = world.ask(0, "get", key=key)["ctx"]
+        world.ask(0, "delete", key=key, ctx=token, w=3)
+    found = pages(world, 3, limit=5)
+    assert [key for page in found for key in page["keys"]] == in_order(world, keys[1::2])
+
+
+def test_thousands_of_deleted_keys_are_passed_over_in_one_page() -> None:
+    world = World(1)
+    keys = [b"%d" % number for number in range(3000)]
+    for start in range(0, 3000, 1000):
+        world.ask(0, "mput", keys=keys[start : start + 1000], values=[b""] * 1000)
+    for start in range(0, 3000, 1000):
+        tokens = world.ask(0, "mget", keys=keys[start : start + 1000])["ctxs"]
+        requests = zip(keys[start : start + 1000], tokens, strict=True)
+        world.send_together(0, [{"op": "delete", "key": key, "ctx": token} for key, token in requests])
+    world.time.run(1)
+    assert world.ask(0, "scan", limit=1) == {"id": max(world.replies), "ok": True, "keys": [], "cursor": None}
+
+
+def test_a_page_ends_where_the_reply_is_full() -> None:
+    world = World(5, limits=Limits(reply_bytes=20_000))
+    keys = [b"%d" % number for number in range(20)]
+    for key in keys:
+        world.ask(0, "put", key=key, value=bytes(6000), w=3)
+    found = pages(world, 0, with_values=True)
+    assert {len(page["keys"]) for page in found} <= {2, 3}
+    assert [key for page in found for key in page["keys"]] == in_order(world, keys)
+
+
+def test_answers_are_merged_up_to_the_shortest() -> None:
+    world = World(3)
+    for node in range(3):
+        world.network.silence(node, *(other for other in range(3) if other != node))
+    for number in range(90):
+        world.ask(number % 3, "put", key=b"%d" % number, value=b"v", w=1)
+    world.network.cut.clear()
+    found = pages(world, 0, r=3, limit=7)
+    assert [key for page in found for key in page["keys"]] == in_order(world, [b"%d" % n for n in range(90)])
+
+
+def test_a_dead_node_costs_a_scan_nothing() -> None:
+    world, keys = filled(5, 80)
+    world.crash(4)
+    found = pages(world, 0, limit=30)
+    assert [key for page in found for key in page["keys"]] == in_order(world, keys)
+    assert not any("degraded" in page for page in found)
+
+
+def test_an_answer_to_an_earlier_run_is_not_taken_for_a_later_one() -> None:
+    for step in range(10):
+        world, keys = filled(5, 100, r=3)
+        world.time.run(1)
+        world.network.slow = {(4, 0): 0.5 + 0.002 * step}
+        assert world.ask(0, "scan", deadline_ms=60_000)["keys"] == in_order(world, keys)
+
+
+def test_a_strange_cursor_is_refused() -> None:
+    world = World(3)
+    for cursor in (b"", b"x", b"\xff\xff"):
+        refused = world.ask(0, "scan", cursor=cursor)
+        assert (refused["ok"], refused["error"]["code"]) == (False, "bad_request")
+    assert world.ask(0, "scan", cursor=b"\x00\x0f" + b"\xff" * 3000)["keys"] == []
+    assert world.nodes[0].pending() == 0
+
+
+def test_a_scan_reads_its_own_nodes_acknowledged_puts() -> None:
+    world = World(3, r=1, w=1)
+    world.ask(0, "put", key=b"k", value=b"v")
+    assert world.ask(0, "scan")["keys"] == [b"k"]
+
+
+def test_the_receipt_is_the_weakest_of_the_runs() -> None:
+    world, _ = filled(5, 50)
+    full = world.ask(0, "scan", receipt=True)["receipt"]
+    assert (full["acks"], full["guarantee"]) == (2, "eventual")
+    weakest = world.topology.groups[world.topology.group_of[0]].nodes
+    for node in range(5):
+        if node not in weakest[:1]:
+            world.crash(node)
+    assert world.ask(weakest[0], "scan", receipt=True)["error"]["code"] == "no_quorum"
