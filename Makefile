@@ -9,12 +9,13 @@ PYTEST := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help demo test check lint bench lock ahead wheel-test clean
+.PHONY: help demo test check slow lint bench lock ahead wheel-test clean
 
 help:
 	@echo "make demo        three nodes on this machine, faults, heal: the story in a minute"
 	@echo "make test        the tests (under three minutes)"
 	@echo "make check       what CI runs: format, lint, types, layers, tests"
+	@echo "make slow        the long tests: fifty rounds of SIGKILL and their like"
 	@echo "make bench       the benchmarks"
 	@echo "make wheel-test  build the wheel, install it elsewhere, run the tests against it"
 	@echo "make ahead       types and wheels for Python 3.12 to 3.14"
@@ -29,6 +30,9 @@ test: $(STAMP)
 
 check: lint
 	@$(PYTEST)
+
+slow: $(STAMP)
+	@$(PYTEST) -m slow
 
 lint: $(STAMP)
 	@echo "format"; $(BIN)/ruff format --quiet --check . > .venv/format.txt || { echo "Some files are not formatted; run $(BIN)/ruff format ."; exit 1; }
