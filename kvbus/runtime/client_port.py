@@ -16,7 +16,7 @@ _MESSAGES_A_TICK = 512
 # What a tick takes goes to each peer as one frame; one over 32 MiB would end the link.
 _OPERATIONS_A_TICK = 1024
 _BYTES_A_TICK = 8 << 20
-_LARGE_REPLY_BYTES = 16 << 10
+_LARGE_REPLY_BYTES = 4 << 10
 _UNREAD_BYTES = 16 << 20
 _RETRY_AFTER_MS = 100
 # Plain integers: combining pyzmq's flag enums costs more than a frame's send.

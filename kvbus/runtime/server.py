@@ -121,7 +121,7 @@ class Server:
         scheduler.start()
         self._event("serving", {"client": listen.client, "incarnation": self._papers.incarnation})
         await self._stop.wait()
-        await self._drain(node, transport, listen)
+        await self._drain(node)
         scheduler.stop()
         driver.stop()
         http.should_exit = True
@@ -177,11 +177,10 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
 
-    async def _drain(self, node: Node, transport: ZmqTransport, listen: Addresses) -> None:
-        """Take no new work and finish what is in flight, within a bound."""
+    async def _drain(self, node: Node) -> None:
+        """Take no new work and finish what is in flight, within a bound; whoever asks is sent to another node."""
         self._event("stopping", {"pending": node.pending()})
         node.stopping = True
-        transport.stop_accepting(listen)
         give_up = monotonic() + _DRAIN_SECONDS
         while node.pending() and monotonic() < give_up and not self._exit_code:
             await asyncio.sleep(_DRAIN_STEP_SECONDS)

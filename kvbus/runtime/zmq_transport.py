@@ -19,6 +19,11 @@ from kvbus.wire.client_requests import Intake
 from kvbus.wire.handshake import Handshake
 from kvbus.wire.peer_frames import MAX_FRAME_BYTES
 
+# For each client. Requests over it wait in its own queue; replies over it are lost, and PROTOCOL.md names the number.
+_WAITING_REQUESTS = 1024
+_WAITING_REPLIES = 16_384
+_LAST_REPLIES_MS = 300
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Addresses:
@@ -52,9 +57,10 @@ class ZmqTransport:
         self._intake = intake
         self.more_waits = False
         self.bad_requests_total = 0
-        clients = SocketSettings(message_bytes=request_bytes, high_water=1024)
+        clients = SocketSettings(message_bytes=request_bytes, high_water=_WAITING_REQUESTS)
         peers = SocketSettings(message_bytes=MAX_FRAME_BYTES)
         self._client_socket = open_socket(self._context, zmq.ROUTER, clients)
+        self._client_socket.setsockopt(zmq.SNDHWM, _WAITING_REPLIES)
         self._peer_socket = open_socket(self._context, zmq.ROUTER, peers)
         publisher = open_socket(self._context, zmq.PUB, peers)
         try:
@@ -127,14 +133,11 @@ class ZmqTransport:
             "peer_refusals_total": self._peers.refusals_total,
         }
 
-    def stop_accepting(self, listen: Addresses) -> None:
-        """Take no new client connections; those that exist go on."""
-        try:
-            self._client_socket.unbind(listen.client)
-        except zmq.ZMQError:
-            return
-
     def close(self) -> None:
-        """Close every socket; what was not sent yet is dropped."""
+        """Close every socket; replies have a moment to leave, all else that was not sent yet is dropped.
+
+        Until then the client port stays open: unbinding it would also end the connections that replies are due on.
+        """
         self._peers.close()
-        self._context.destroy(0)
+        self._client_socket.close(_LAST_REPLIES_MS)
+        self._context.destroy()

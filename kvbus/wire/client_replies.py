@@ -7,6 +7,7 @@ from kvbus.errors import ClientError, TooLarge
 from kvbus.wire.cbor import dumps
 
 _ITEM_OVERHEAD_BYTES = 16
+_ERROR_BYTES = 160
 
 
 def error_map(error: ClientError) -> dict[str, object]:
@@ -61,7 +62,7 @@ def _cut_to_size(call: Call, reply_bytes: int) -> None:
     values = call.values
     if sum(sum(map(len, found)) for found in values) + len(values) * 64 < reply_bytes // 2:
         return
-    room = reply_bytes
+    room = reply_bytes - len(values) * _ERROR_BYTES
     for index, found in enumerate(values):
         token = call.tokens[index]
         size = sum(map(len, found)) + _ITEM_OVERHEAD_BYTES * (len(found) + 2)

@@ -31,7 +31,6 @@ MAX_TTL_MS = 1 << 46
 MAX_CONTEXT_BYTES = 1 << 16
 
 _NODE_OPS = frozenset({"hello", "ping", "topology", "stats"})
-_MODE_OPTIONS = frozenset({"rev", "stale", "session", "seq"})
 _COMMON = frozenset({"id", "op", "ks", "deadline_ms"})
 _READ_OPTIONS = frozenset({"r", "pr", "cl", "stale", "receipt"})
 _WRITE_OPTIONS = frozenset({"w", "pw", "cl", "session", "seq", "rev", "receipt"})
@@ -69,6 +68,7 @@ class Intake:
         self._keyspaces = keyspaces
         self._limits = limits
         self._columns: dict[tuple[str, str, Options], RequestColumns] = {}
+        self._alone: list[RequestColumns] = []
         self._scans: list[ScanRequest] = []
         self._node_requests: list[NodeRequest] = []
         self.refused: list[Call] = []
@@ -113,9 +113,9 @@ class Intake:
         """Move what was collected into ``tick``; return the refused calls."""
         refused = self.refused
         self.operations = 0
-        if self._columns:
-            tick.requests = list(self._columns.values())
-            self._columns = {}
+        if self._columns or self._alone:
+            tick.requests = [*self._columns.values(), *self._alone]
+            self._columns, self._alone = {}, []
         if self._scans:
             tick.scans, self._scans = self._scans, []
         if self._node_requests:
@@ -211,11 +211,16 @@ class Intake:
         if type(fields.get("client", "")) is not str:
             raise BadRequest("client must be text")
         _uint(fields, "deadline_ms", 1, MAX_DEADLINE_MS)
+        _uint(fields, "epoch", 0, MAX_ID - 1)
         call = Call(origin, request_id, op, op, 1, False)
         self._node_requests.append(NodeRequest(call, fields))
 
     def _column(self, kind: str, fields: Mapping[str, object], options: Options) -> RequestColumns:
         name = cast("str", fields.get("ks", DEFAULT_KEYSPACE))
+        if options.explain:
+            # What is told of a batch must be about this one key.
+            self._alone.append(RequestColumns(kind, name, options))
+            return self._alone[-1]
         columns = self._columns.get((kind, name, options))
         if columns is None:
             columns = self._columns[(kind, name, options)] = RequestColumns(kind, name, options)
@@ -236,10 +241,13 @@ class Intake:
         served = keyspace.operations[_KIND_OF[op]]
         plain = True
         for name in fields:
-            if name not in _PLAIN:
-                plain = False
-                if name in _MODE_OPTIONS and name not in served:
-                    raise Unsupported(f"{name} is an option that keyspaces of mode {keyspace.mode} do not have")
+            if name not in _EVERY_MODES:
+                option = "ctx" if name == "ctxs" else name
+                plain = plain and option == "ctx"
+                # A flag that is false and an absent token ask for nothing.
+                asks = fields[name] is not None and fields[name] is not False
+                if asks and name != "deadline_ms" and name in _FIELDS[op] and option not in served:
+                    raise Unsupported(f"{op} has no {name} in keyspaces of mode {keyspace.mode}; send it without")
         if not fields.keys() <= _FIELDS[op]:
             _check_names(fields, op)
         if plain:
@@ -293,8 +301,8 @@ class Intake:
         return [None if value is None and from_peer else self._value(value) for value in items]
 
 
-_PLAIN = frozenset(
-    {"id", "op", "ks", "key", "value", "ctx", "keys", "values", "ctxs", "prefix", "limit", "cursor", "with_values"}
+_EVERY_MODES = frozenset(
+    {"id", "op", "ks", "key", "value", "keys", "values", "prefix", "limit", "cursor", "with_values"}
 )
 
 

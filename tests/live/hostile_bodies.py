@@ -135,5 +135,4 @@ def unstructured() -> Iterator[bytes]:
     yield head + b"\x63\xff\xfe\xfd"
     yield b"\xa2" + dumps("id") + dumps(REQUEST_ID) + b"\x62\xff\xfe" + dumps("ping")
     yield b"\xa2" + dumps("id") + dumps(REQUEST_ID) + b"\x42\xff\xfe" + dumps("ping")
-    for item in (None, [], {}, [1, 2], "text", b"bytes", 0, -1, nan, True):
-        yield dumps(item)
+    yield from map(dumps, (None, [], {}, [1, 2], "text", b"bytes", 0, -1, nan, True))

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from kvbus.core.ring import key_hash
 from kvbus.core.types import NodeIndex
 from tests.sim.durability import durable_copies
 from tests.sim.world import Reply, World
@@ -272,3 +273,32 @@ def test_an_ack_behind_its_deadline_changes_nothing() -> None:
     world.time.run(10)
     assert [code(world.replies[number]) for number in (put, get)] == [("timeout", False)] * 2
     assert max(world.replied_at.values()) < 1.0
+
+
+def test_explain_tells_each_gets_own_way() -> None:
+    world = World(3)
+    world.ask(0, "put", key=b"k", value=b"v", w=3)
+    ids = world.send_together(0, [{"op": "get", "key": key, "explain": True} for key in (b"k", b"other")])
+    world.time.run(1)
+    first, second = (world.replies[number]["explain"] for number in ids)
+    assert (first["hash"], second["hash"]) == ("32672d92ef84e145", f"{key_hash('default', b'other'):016x}")
+    assert (first["siblings"], second["siblings"]) == (1, 0)
+    assert (first["coordinator"], first["required"], first["demanded"]) == ("n1", 2, False)
+    assert sorted(replica["state"] for replica in first["replicas"]) == ["answered", "answered", "not asked"]
+    assert (first["merge"], first["guarantee"]) == ("equal", "eventual")
+    assert [replica.get("memtable") for replica in second["replicas"]].count("miss") == 2
+
+
+@pytest.mark.parametrize(("op", "demand", "guarantee"), [
+    ("put", {}, "eventual"), ("put", {"w": 3}, "eventual"), ("put", {"pw": 1}, "eventual"),
+    ("put", {"pw": 2}, "quorum"), ("get", {}, "eventual"), ("get", {"r": 3}, "eventual"),
+    ("get", {"pr": 1}, "eventual"), ("get", {"pr": 2}, "quorum"),
+])  # fmt: skip
+def test_a_receipt_says_what_the_reply_is_worth(op: str, demand: dict[str, Any], guarantee: str) -> None:
+    world = World(3)
+    fields = {"key": b"k", "value": b"v"} if op == "put" else {"key": b"k"}
+    receipt = world.ask(1, op, **fields, **demand, receipt=True)["receipt"]
+    assert (receipt["mode"], receipt["node"], receipt["epoch"], receipt["hinted"]) == ("ap", "n2", 1, 0)
+    assert receipt["guarantee"] == guarantee
+    assert receipt["acks"] == receipt["primary"] == len(receipt["replicas"])
+    assert "receipt" not in world.ask(1, op, **fields)

@@ -94,7 +94,7 @@ def _is_plain(record: bytes) -> bool:
     if context_bytes != _ONE_ENTRY_BYTES or not record.startswith(VECTOR_OF_ONE, ONE_BYTES):
         return False
     seen_server, seen_epoch, seen = ENTRY.unpack_from(record, ONE_BYTES + len(VECTOR_OF_ONE))
-    return 0 < seen and (seen < counter or seen_server != server or seen_epoch != epoch)
+    return seen > 0 and (seen < counter or seen_server != server or seen_epoch != epoch)
 
 
 def ack_payload(failed: list[int]) -> bytes:

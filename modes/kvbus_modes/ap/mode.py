@@ -33,10 +33,10 @@ from kvbus_modes.ap.siblings import Hold
 from kvbus_modes.ap.writes import Writes
 
 OPERATIONS: Mapping[str, frozenset[str]] = {
-    "get": frozenset({"r", "pr", "cl"}),
-    "put": frozenset({"w", "pw", "cl", "ttl_ms", "ctx"}),
-    "delete": frozenset({"w", "pw", "cl", "ctx"}),
-    "scan": frozenset({"r", "pr", "cl"}),
+    "get": frozenset({"r", "pr", "cl", "receipt", "explain"}),
+    "put": frozenset({"w", "pw", "cl", "ttl_ms", "ctx", "receipt"}),
+    "delete": frozenset({"w", "pw", "cl", "ctx", "receipt"}),
+    "scan": frozenset({"r", "pr", "cl", "receipt"}),
 }
 EPOCH_BITS = 40
 """A version epoch is the node's incarnation in the upper bits and a count in these: a durable block a start."""

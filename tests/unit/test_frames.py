@@ -1,0 +1,134 @@
+"""Peer frames: heads and AP bodies round trip, and nothing else is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from kvbus.core.columns import pack_column
+from kvbus.core.types import Epoch
+from kvbus.errors import PeerProtocolError
+from kvbus.wire.peer_frames import HEAD_BYTES, Head, pack_head, unpack_head
+from kvbus_modes.ap.causality import VECTOR_OF_ONE
+from kvbus_modes.ap.frames import (
+    FRAME_KINDS,
+    READ_ANSWER,
+    WRITE,
+    ack_payload,
+    read_ack,
+    read_keys,
+    read_records,
+    read_scan,
+    read_write,
+    scan_payload,
+    write_payload,
+)
+from kvbus_modes.ap.record import decode_record, encode_one
+from kvbus_modes.ap.siblings import merge
+
+HEAD = pack_head(WRITE, space=7, batch=9, epoch=Epoch(3))
+DECODERS: list[Callable[[bytes], object]] = [read_ack, read_keys, read_records, read_scan, read_write]
+keys = st.lists(st.binary(min_size=1, max_size=12), max_size=5)
+
+
+def entry(server: int, epoch: int, counter: int) -> bytes:
+    return server.to_bytes(4, "little") + epoch.to_bytes(8, "little") + counter.to_bytes(8, "little")
+
+
+def records(count: int) -> list[bytes]:
+    return [encode_one(entry(1, 5, number + 1), b"", 5, None, b"v%d" % number) for number in range(count)]
+
+
+@given(
+    st.integers(0, 255), st.integers(0, 255), st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1), st.integers(0, 9)
+)
+def test_heads_round_trip(kind: int, flags: int, space: int, batch: int, epoch: int) -> None:
+    frame = pack_head(kind, space=space, batch=batch, epoch=Epoch(epoch), flags=flags)
+    assert unpack_head(frame + b"body") == Head(kind, flags, space, batch, epoch)
+    assert (len(frame), frame[0]) == (HEAD_BYTES, kind)
+
+
+def test_a_short_head_and_reserved_bytes_are_refused() -> None:
+    for frame in (b"", HEAD[:-1], HEAD[:2] + b"\1" + HEAD[3:]):
+        with pytest.raises(PeerProtocolError):
+            unpack_head(frame)
+
+
+@given(keys)
+def test_writes_round_trip(names: list[bytes]) -> None:
+    found = records(len(names))
+    assert read_write(HEAD + write_payload(names, found)) == (names, found)
+
+
+@given(keys)
+def test_reads_round_trip(names: list[bytes]) -> None:
+    assert read_keys(HEAD + pack_column(names)) == names
+
+
+@given(st.lists(st.booleans(), max_size=6))
+def test_answers_round_trip(present: list[bool]) -> None:
+    found = [record if here else None for record, here in zip(records(len(present)), present, strict=True)]
+    assert read_records(HEAD + pack_column(found)) == found
+
+
+@given(st.lists(st.integers(0, 2**32 - 1), max_size=6))
+def test_acks_round_trip(failed: list[int]) -> None:
+    assert read_ack(HEAD + ack_payload(failed)) == tuple(failed)
+
+
+@given(st.binary(max_size=9), st.binary(max_size=9), st.binary(max_size=9), st.integers(0, 2**32 - 1))
+def test_scans_round_trip(start: bytes, end: bytes, prefix: bytes, limit: int) -> None:
+    assert read_scan(HEAD + scan_payload(start, end, prefix, limit)) == (start, end, prefix, limit)
+
+
+@pytest.mark.parametrize("decode", DECODERS)
+@given(st.binary(max_size=80))
+def test_arbitrary_bodies_are_refused_or_taken_whole(decode: Callable[[bytes], object], body: bytes) -> None:
+    try:
+        decode(HEAD + body)
+    except PeerProtocolError:
+        return
+    with pytest.raises(PeerProtocolError):
+        decode(HEAD + body + b"\0")
+
+
+def test_columns_of_different_lengths_are_refused() -> None:
+    with pytest.raises(PeerProtocolError, match="2 keys, 1 records"):
+        read_write(HEAD + pack_column([b"a", b"b"]) + pack_column(records(1)))
+
+
+PLAIN = encode_one(entry(1, 5, 3), VECTOR_OF_ONE + entry(1, 5, 2), 5, None, b"v")
+SHAPES = [
+    PLAIN,
+    encode_one(entry(1, 5, 1), b"", 5, None, b""),
+    encode_one(entry(1, 5, 3), VECTOR_OF_ONE + entry(2, 5, 9), 5, None, None),
+    encode_one(entry(1, 5, 3), VECTOR_OF_ONE + entry(1, 5, 2), 5, 77, b"v"),
+    merge(*records(2)),
+]
+
+
+@given(st.sampled_from(SHAPES), st.lists(st.tuples(st.integers(0, 999), st.integers(0, 255)), max_size=3))
+@example(PLAIN, [(58, 3)])
+def test_a_record_is_taken_exactly_where_it_is_canonical(record: bytes, damage: list[tuple[int, int]]) -> None:
+    damaged = bytearray(record)
+    for place, value in damage:
+        damaged[place % len(damaged)] = value
+    candidate = bytes(damaged)
+    try:
+        decode_record(candidate)
+    except ValueError:
+        for frame in (HEAD + pack_column([candidate]), HEAD + pack_column([None, candidate])):
+            with pytest.raises(PeerProtocolError):
+                read_records(frame)
+        with pytest.raises(PeerProtocolError):
+            read_write(HEAD + write_payload([b"k"], [candidate]))
+    else:
+        assert read_records(HEAD + pack_column([candidate])) == [candidate]
+
+
+def test_every_kind_lies_in_the_modes_range() -> None:
+    assert WRITE in FRAME_KINDS
+    assert READ_ANSWER in FRAME_KINDS
