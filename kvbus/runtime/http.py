@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
 import uvicorn
 from prometheus_client import CollectorRegistry, generate_latest
@@ -64,5 +65,7 @@ class HttpServer(uvicorn.Server):
             uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
         )
 
-    def install_signal_handlers(self) -> None:
-        """Leave the signals to the node."""
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Leave the signals to the node, which goes on telling that it is not ready until it has drained."""
+        yield

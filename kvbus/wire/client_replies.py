@@ -60,7 +60,8 @@ def _index_of(entry: tuple[int, ClientError]) -> int:
 
 def _cut_to_size(call: Call, reply_bytes: int) -> None:
     values = call.values
-    if sum(sum(map(len, found)) for found in values) + len(values) * 64 < reply_bytes // 2:
+    token_bytes = sum(len(token) for token in call.tokens if isinstance(token, bytes))
+    if sum(sum(map(len, found)) for found in values) + token_bytes + len(values) * 64 < reply_bytes // 2:
         return
     room = reply_bytes - len(values) * _ERROR_BYTES
     for index, found in enumerate(values):

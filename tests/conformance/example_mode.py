@@ -34,8 +34,8 @@ class PrimaryMode:
             self._open[self._last] = (columns, tick.now + columns.options.deadline_ms * 0.0009)
             none: Column = [None] * len(columns.keys)
             head = pack_head(GET if columns.kind == "get" else WRITE, space=0, batch=self._last, epoch=Epoch(1))
-            body = map(pack_column, (located.engine_keys, columns.values or none, columns.contexts or none))
-            arrived += self._send(owner, head + b"".join(body), out)
+            asked = pack_column(located.engine_keys) + pack_column(columns.values or none)
+            arrived += self._send(owner, head + asked + pack_column(columns.contexts or none), out)
         if tick.append_failed:  # What the disk will never have is not answered: the callers time out.
             self._unsynced = [answer for answer in self._unsynced if answer[0] <= engine.durable_lsn]
         for peer, frame in arrived:

@@ -33,7 +33,13 @@ WRONG: tuple[object, ...] = (
 """At most one of these has the type and the range that a field wants."""
 
 _NEEDED = ("v", "key", "keys", "value", "values", "prefix")
-_BUILT_IN_TAGS = (1004, 43_000, 55_799, 1 << 32, (1 << 64) - 1)
+_WELL_FILLED: dict[int, object] = {
+    **{0: "2013-03-21T20:04:00Z", 1: 0, 2: b"\x05", 3: b"\x05", 4: [1, 2], 5: [1, 2], 25: 0, 28: "ping", 29: 0},
+    **{30: [1, 2], 35: "a", 36: "Content-Type: text/plain\n\na", 37: b"\x00" * 16, 52: b"\x7f\x00\x00\x01"},
+    **{54: b"\x00" * 16, 100: 0, 256: ["a"], 258: [1, 2], 260: b"\x7f\x00\x00\x01", 261: {b"\x7f\x00\x00\x00": 8}},
+    **{1004: "2013-10-09", 43_000: [1.0, 2.0], 55_799: b"bytes", 1 << 32: b"", (1 << 64) - 1: b""},
+}
+"""The tags that a decoder may know by itself, each around what belongs into it."""
 
 
 def body(kind: str, **changed: object) -> bytes:
@@ -83,22 +89,19 @@ def wrong_types() -> Iterator[tuple[str, str, object, bytes]]:
 
 def tagged() -> Iterator[bytes]:
     """Yield every tag 0 … 300 and the built-in ones above, but 64, in every position of a request."""
-    for tag in (*range(301), *_BUILT_IN_TAGS):
+    for tag, content in _WELL_FILLED.items():
+        yield body("get", key=CBORTag(tag, content))
+        yield body("mget", keys=[CBORTag(tag, content)])
+        yield body("get", id=CBORTag(tag, content))
+    for tag in (*range(301), *_WELL_FILLED):
         if tag != 64:
             yield dumps(CBORTag(tag, {"id": REQUEST_ID, "op": "ping"}))
             yield dumps({"id": REQUEST_ID, "op": CBORTag(tag, "ping")})
             yield dumps({"id": CBORTag(tag, REQUEST_ID), "op": "ping"})
             yield body("get", key=CBORTag(tag, b"fuzz"))
             yield body("mget", keys=[b"fuzz", CBORTag(tag, [1, 2])])
-            yield (
-                b"\xa3"
-                + dumps("id")
-                + dumps(REQUEST_ID)
-                + dumps("op")
-                + dumps("ping")
-                + dumps(CBORTag(tag, b"x"))
-                + b"\0"
-            )
+            head = b"\xa3" + dumps("id") + dumps(REQUEST_ID) + dumps("op") + dumps("ping")
+            yield head + dumps(CBORTag(tag, b"x")) + b"\x00"
 
 
 def unstructured() -> Iterator[bytes]:

@@ -15,6 +15,7 @@ import pytest
 from kvbus.config import load_config
 from kvbus.core.columns import pack_column
 from kvbus.core.ring import key_hash
+from kvbus.core.types import Epoch
 from kvbus.wire.peer_frames import MAX_FRAME_BYTES, MAX_FRAMES, PEER_PROTOCOL_VERSION, Hello, pack_head
 from tests.live.local_cluster import LocalCluster, local_cluster
 from tests.live.wire_socket import WireSocket, code_of
@@ -111,7 +112,7 @@ def test_every_wrong_hello_is_refused_with_its_mend_counted_and_logged(
 def test_whoever_does_not_say_hello_is_told_to(cluster: LocalCluster, stranger: WireSocket) -> None:
     random = Random(SEED)
     dropped = cluster.metric("n1", "kvbus_dropped_peer_messages_total")
-    data = pack_head(READ, space=0, batch=1, epoch=1) + pack_column([b"\0" * 6])
+    data = pack_head(READ, space=0, batch=1, epoch=Epoch(1)) + pack_column([b"\0" * 6])
     for frames in ([b""], [data], [b"\x00" * 100], [b"\x02"], [b"\x03because"], [b"", b"\x01"]):
         assert _refusal(stranger, *frames) == "say hello first"
     assert "say hello first" in cluster.log("n1")
@@ -150,7 +151,7 @@ def test_a_link_that_an_impostor_took_goes_back_to_its_owner(cluster: LocalClust
     with cluster.connect("n3") as wire:
         assert wire.code(op="put", key=b"stolen", value=b"v", w=2, deadline_ms=3000) == "ok"
     _wait_until_whole(cluster)
-    stranger.send_frames([pack_head(READ, space=0, batch=1, epoch=1) + pack_column([b"\0" * 6])])
+    stranger.send_frames([pack_head(READ, space=0, batch=1, epoch=Epoch(1)) + pack_column([b"\0" * 6])])
     (answer,) = stranger.receive_frames()
     assert answer == REFUSED + b"say hello first"
 
@@ -162,7 +163,7 @@ def test_garbage_from_a_welcome_sender_is_counted_frame_by_frame(cluster: LocalC
     frames = [random.randbytes(random.randrange(24)) for _ in range(500)]
     frames = [frame for frame in frames if frame[:1] != b"\x01"]
     for kind in (WRITE, WRITE_ACK, READ, READ_ANSWER, SCAN, SCAN_ANSWER, 0x18, 0x1F, 0x20, 0xFF):
-        head = pack_head(kind, space=0, batch=random.getrandbits(64), epoch=1)
+        head = pack_head(kind, space=0, batch=random.getrandbits(64), epoch=Epoch(1))
         # A first word of 4 bytes that is no count of what follows.
         frames += [head + b"\xff\xff\xff\x7f" + random.randbytes(random.randrange(64)) for _ in range(100)]
     for begin in range(0, len(frames), 100):
@@ -189,7 +190,7 @@ def test_a_broken_record_is_refused_and_its_key_stays_readable(cluster: LocalClu
     _take_the_place_of(cluster, stranger, "n3")
     for number, record in enumerate(records):
         key = _engine_key(cluster, b"poison-%d" % number)
-        frame = pack_head(WRITE, space=0, batch=number, epoch=1) + pack_column([key]) + pack_column([record])
+        frame = pack_head(WRITE, space=0, batch=number, epoch=Epoch(1)) + pack_column([key]) + pack_column([record])
         stranger.send_frames([frame])
     with cluster.connect("n1") as wire:
         for number in range(len(records)):
@@ -205,7 +206,7 @@ def test_an_engine_key_without_a_user_key_is_refused(cluster: LocalCluster, stra
     _take_the_place_of(cluster, stranger, "n3")
     for key in (b"", b"abc", _engine_key(cluster, b"")):
         payload = pack_column([key]) + pack_column([_one_sibling(b"")])
-        stranger.send_frames([pack_head(WRITE, space=0, batch=1, epoch=1) + payload])
+        stranger.send_frames([pack_head(WRITE, space=0, batch=1, epoch=Epoch(1)) + payload])
     sleep(0.3)
     assert cluster.metric("n1", "kvbus_keys") == before
     assert cluster.metric("n1", "kvbus_peer_protocol_errors_total") - keys == 3
@@ -226,7 +227,7 @@ def test_lying_answers_to_what_is_under_way_end_in_honest_errors(cluster: LocalC
             (WRITE_ACK, pack("<3I", 2, 0, 4_000_000_000)),
             (FORWARD_ANSWER, b"\xa1\x62ok\xf5"),
         ):
-            lies.append(pack_head(kind, space=0, batch=batch, epoch=1) + payload)
+            lies.append(pack_head(kind, space=0, batch=batch, epoch=Epoch(1)) + payload)
     with cluster.connect("n1") as wire:
         for number in range(60):
             wire.send(op="get", key=b"lie-%d" % number, r=3, deadline_ms=1000)

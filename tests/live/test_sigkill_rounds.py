@@ -18,9 +18,12 @@ from tests.live.wire_socket import WireSocket, code_of
 
 SEED = 20_260_804
 WRITERS = 4
-KEYS_A_WRITER = 10
+LASTING_KEYS = 5
+FRESH_KEYS_A_ROUND = 5
 GETS = 1500
 P99_BOUND_MS = 100.0
+# One after the other, gets that wait hide in the percentile: the one that the blow meets must be quick as well.
+MAX_BOUND_MS = 400.0
 
 
 class KeyHistory:
@@ -66,19 +69,26 @@ class KeyHistory:
 
 
 class Writer:
-    """One thread that overwrites its own keys through any node until told to stop."""
+    """One thread that overwrites its own keys through any node until told to stop.
+
+    Some keys are written in all rounds, some only in one: those must last through the later deaths of all nodes.
+    """
 
     def __init__(self, addresses: list[str], name: int) -> None:
-        self.histories = [KeyHistory(b"w%d-%d" % (name, number)) for number in range(KEYS_A_WRITER)]
+        self.histories: list[KeyHistory] = []
+        self._name = name
+        self._add_keys(LASTING_KEYS)
         self.outcomes = {"acknowledged": 0, "refused": 0, "unknown": 0}
         self.error: BaseException | None = None
         self._client = Client(addresses, deadline_ms=2000)
 
     def run(self, stop: Event) -> None:
         """Write until ``stop`` is set; what goes wrong is kept for the test to raise."""
+        self._add_keys(FRESH_KEYS_A_ROUND)
+        current = self.histories[:LASTING_KEYS] + self.histories[-FRESH_KEYS_A_ROUND:]
         try:
             while not stop.is_set():
-                for history in self.histories:
+                for history in current:
                     self.outcomes[history.write(self._client)] += 1
         except BaseException as error:
             self.error = error
@@ -86,6 +96,10 @@ class Writer:
     def close(self) -> None:
         """Close the client."""
         self._client.close()
+
+    def _add_keys(self, count: int) -> None:
+        first = len(self.histories)
+        self.histories += [KeyHistory(b"w%d-%d" % (self._name, first + number)) for number in range(count)]
 
 
 def _round(cluster: LocalCluster, writers: list[Writer], victim: str, random: Random) -> None:
@@ -172,25 +186,24 @@ def _measure(cluster: LocalCluster, strike: Callable[[], None]) -> list[float]:
     return times_ms
 
 
-def _tell(what: str, times_ms: list[float]) -> float:
+def _assert_quick(what: str, times_ms: list[float]) -> None:
     ordered = sorted(times_ms)
     p99 = _percentile(ordered, 0.99)
     print(
         f"{len(ordered)} sequential gets, {what}: p50 {_percentile(ordered, 0.5):.2f} ms, p99 {p99:.2f} ms, "
         f"p999 {_percentile(ordered, 0.999):.2f} ms, max {ordered[-1]:.2f} ms"
     )
-    return p99
+    assert p99 < P99_BOUND_MS
+    assert ordered[-1] < MAX_BOUND_MS
 
 
 def test_reads_stay_quick_when_a_replica_dies(cluster: LocalCluster) -> None:
     """The blow is inside the measurement; the process is gone before anybody has told n1."""
-    p99 = _tell("n3 killed at the first", _measure(cluster, lambda: cluster.signal("n3", signal.SIGKILL)))
-    assert p99 < P99_BOUND_MS
+    _assert_quick("n3 killed at the first", _measure(cluster, lambda: cluster.signal("n3", signal.SIGKILL)))
 
 
 def test_reads_stay_quick_when_a_replica_hangs(cluster: LocalCluster) -> None:
     try:
-        p99 = _tell("n3 stopped at the first", _measure(cluster, lambda: cluster.signal("n3", signal.SIGSTOP)))
+        _assert_quick("n3 stopped at the first", _measure(cluster, lambda: cluster.signal("n3", signal.SIGSTOP)))
     finally:
         cluster.signal("n3", signal.SIGCONT)
-    assert p99 < P99_BOUND_MS

@@ -9,6 +9,7 @@ import pytest
 
 from kvbus.core.ring import key_hash, partition_of
 from kvbus.ports.mode import Limits
+from kvbus_modes.ap.frames import SCAN
 from tests.sim.world import Reply, World
 
 
@@ -70,7 +71,7 @@ def test_deleted_keys_are_not_listed() -> None:
 
 
 def test_thousands_of_deleted_keys_are_passed_over_in_one_page() -> None:
-    world = World(1)
+    world = World(3)
     keys = [b"%d" % number for number in range(3000)]
     for start in range(0, 3000, 1000):
         world.ask(0, "mput", keys=keys[start : start + 1000], values=[b""] * 1000)
@@ -79,7 +80,12 @@ def test_thousands_of_deleted_keys_are_passed_over_in_one_page() -> None:
         requests = zip(keys[start : start + 1000], tokens, strict=True)
         world.send_together(0, [{"op": "delete", "key": key, "ctx": token} for key, token in requests])
     world.time.run(1)
-    assert world.ask(0, "scan", limit=1) == {"id": max(world.replies), "ok": True, "keys": [], "cursor": None}
+    asked: list[bytes] = []
+    world.network.tap = lambda way, frames: asked.extend(frames)
+    for r in (1, 2):
+        reply = world.ask(0, "scan", limit=1, r=r)
+        assert (reply["keys"], reply["cursor"]) == ([], None)
+    assert sum(frame[0] == SCAN for frame in asked) < 20
 
 
 def test_a_page_ends_where_the_reply_is_full() -> None:
@@ -97,10 +103,14 @@ def test_answers_are_merged_up_to_the_shortest() -> None:
     for node in range(3):
         world.network.silence(node, *(other for other in range(3) if other != node))
     for number in range(90):
-        world.ask(number % 3, "put", key=b"%d" % number, value=b"v", w=1)
+        put = world.ask(number % 3, "put", key=b"%d" % number, value=b"v", w=1)
+        if number % 9 < 6 and number % 3 == 0:
+            world.ask(0, "delete", key=b"%d" % number, ctx=put["ctx"], w=1)
     world.network.cut.clear()
-    found = pages(world, 0, r=3, limit=7)
-    assert [key for page in found for key in page["keys"]] == in_order(world, [b"%d" % n for n in range(90)])
+    for limit in (1, 7):
+        found = pages(world, 0, r=3, limit=limit)
+        kept = [b"%d" % number for number in range(90) if number % 9 == 6 or number % 3]
+        assert [key for page in found for key in page["keys"]] == in_order(world, kept)
 
 
 def test_a_dead_node_costs_a_scan_nothing() -> None:
@@ -117,6 +127,7 @@ def test_an_answer_to_an_earlier_run_is_not_taken_for_a_later_one() -> None:
         world.time.run(1)
         world.network.slow = {(4, 0): 0.5 + 0.002 * step}
         assert world.ask(0, "scan", deadline_ms=60_000)["keys"] == in_order(world, keys)
+        assert world.nodes[0].metrics.peer_protocol_errors_total == 0
 
 
 def test_a_strange_cursor_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -12,6 +13,7 @@ from kvbus.core.columns import pack_column
 from kvbus.core.types import Epoch
 from kvbus.errors import PeerProtocolError
 from kvbus.wire.peer_frames import HEAD_BYTES, Head, pack_head, unpack_head
+from kvbus_modes.ap.acceptance import accept, all_sound
 from kvbus_modes.ap.causality import VECTOR_OF_ONE
 from kvbus_modes.ap.frames import (
     FRAME_KINDS,
@@ -79,7 +81,9 @@ def test_acks_round_trip(failed: list[int]) -> None:
     assert read_ack(HEAD + ack_payload(failed)) == tuple(failed)
 
 
-@given(st.binary(max_size=9), st.binary(max_size=9), st.binary(max_size=9), st.integers(0, 2**32 - 1))
+@given(
+    st.binary(min_size=6, max_size=9), st.binary(min_size=6, max_size=9), st.binary(max_size=9), st.integers(1, 2**31)
+)
 def test_scans_round_trip(start: bytes, end: bytes, prefix: bytes, limit: int) -> None:
     assert read_scan(HEAD + scan_payload(start, end, prefix, limit)) == (start, end, prefix, limit)
 
@@ -110,23 +114,29 @@ SHAPES = [
 ]
 
 
-@given(st.sampled_from(SHAPES), st.lists(st.tuples(st.integers(0, 999), st.integers(0, 255)), max_size=3))
-@example(PLAIN, [(58, 3)])
-def test_a_record_is_taken_exactly_where_it_is_canonical(record: bytes, damage: list[tuple[int, int]]) -> None:
+@given(
+    st.sampled_from(SHAPES),
+    st.none() | st.sampled_from(SHAPES),
+    st.lists(st.tuples(st.integers(0, 999), st.integers(0, 255)), max_size=3),
+)
+@example(PLAIN, None, [(58, 3)])
+@example(PLAIN, SHAPES[0], [(58, 3)])
+def test_a_record_is_accepted_exactly_where_it_is_canonical(
+    record: bytes, present: bytes | None, damage: list[tuple[int, int]]
+) -> None:
     damaged = bytearray(record)
     for place, value in damage:
         damaged[place % len(damaged)] = value
     candidate = bytes(damaged)
     try:
         decode_record(candidate)
-    except ValueError:
-        for frame in (HEAD + pack_column([candidate]), HEAD + pack_column([None, candidate])):
-            with pytest.raises(PeerProtocolError):
-                read_records(frame)
-        with pytest.raises(PeerProtocolError):
-            read_write(HEAD + write_payload([b"k"], [candidate]))
+    except ValueError as error:
+        assert not all_sound([None, candidate])
+        with pytest.raises(ValueError, match=re.escape(str(error))):
+            accept(candidate, present)
     else:
-        assert read_records(HEAD + pack_column([candidate])) == [candidate]
+        assert all_sound([candidate, None])
+        assert accept(candidate, present) == (candidate if present is None else merge(candidate, present))
 
 
 def test_every_kind_lies_in_the_modes_range() -> None:

@@ -25,8 +25,10 @@ SIX = ReplicaSet(tuple(NodeIndex(i) for i in range(6)), 0b111111, {"dc1": DC1, "
 
 
 def resolved(**asked: Any) -> Requirement:
-    defaults = {"asked": None, "primaries": None, "level": None, "default": 2, "defaults_demanded": False}
-    return requirement(**{**defaults, "replicas": SIX, "local_dc": "dc1", **asked})
+    defaults: dict[str, Any] = {
+        "asked": None, "primaries": None, "level": None, "default": 2, "defaults_demanded": False,
+    }  # fmt: skip
+    return requirement(replicas=SIX, local_dc="dc1", **{**defaults, **asked})
 
 
 @given(st.integers(1, 0xFFFF), st.integers(0, 0xFFFF), st.integers(1, 16))

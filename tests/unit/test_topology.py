@@ -8,7 +8,7 @@ import pytest
 
 from kvbus.core.keyspace import Keyspace
 from kvbus.core.locator import Locator
-from kvbus.core.request import DEFAULT_OPTIONS, RequestColumns
+from kvbus.core.request import DEFAULT_OPTIONS, Call, ClientOrigin, RequestColumns
 from kvbus.core.ring import key_hash, partition_of
 from kvbus.core.topology import Member, Topology
 from kvbus.core.types import NodeIndex
@@ -32,9 +32,6 @@ def test_short_ids_are_the_order_of_names_whatever_the_configuration_says() -> N
 def test_groups_are_the_unordered_replica_sets(count: int, replicas: int) -> None:
     topology = Topology.first(members=members(count), partitions=64, replicas=replicas)
     assert len(topology.owners) == len(topology.group_of) == 64
-    assert (
-        len(set(topology.groups_by_nodes())) == len(topology.groups) if hasattr(topology, "groups_by_nodes") else True
-    )
     for owners, group in zip(topology.owners, topology.group_of, strict=True):
         found = topology.groups[group]
         assert found.nodes == tuple(sorted(owners))
@@ -74,8 +71,10 @@ def test_located_operations_lie_with_their_replicas_and_keep_their_order(count: 
     columns = RequestColumns("get", "default", DEFAULT_OPTIONS)
     columns.keys = [b"%d" % number for number in range(200)]
     columns.slots = list(range(200))
-    columns.calls = []
-    parts = Locator(topology, keyspace).locate(columns) if count == 3 else []
+    columns.calls = [Call(ClientOrigin(b"", False), 0, "mget", "get", 200, True)] * 200
+    parts = Locator(topology, keyspace).locate(columns)
+    assert sorted(slot for part in parts for slot in part.columns.slots) == columns.slots
+    assert len({part.replicas.nodes for part in parts}) == len(parts) == len(topology.groups)
     for part in parts:
         assert part.columns.slots == sorted(part.columns.slots)
         for key, engine_key in zip(part.columns.keys, part.engine_keys, strict=True):

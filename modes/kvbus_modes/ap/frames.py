@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from struct import error as struct_error
 from struct import pack, unpack_from
 
@@ -10,8 +9,6 @@ from kvbus.core.columns import ColumnError, pack_column, unpack_column, unpack_f
 from kvbus.core.keyspace import ENGINE_HEAD_BYTES
 from kvbus.errors import PeerProtocolError
 from kvbus.wire.peer_frames import HEAD_BYTES
-from kvbus_modes.ap.causality import ENTRY, ENTRY_BYTES, VECTOR_OF_ONE
-from kvbus_modes.ap.record import ONE, ONE_BYTES, ONE_SIBLING, TOMBSTONE, decode_record
 
 FRAME_KINDS = range(0x10, 0x20)
 
@@ -24,8 +21,6 @@ SCAN_ANSWER = 0x15
 FORWARD = 0x16
 FORWARD_ANSWER = 0x17
 
-_ONE_ENTRY_BYTES = len(VECTOR_OF_ONE) + ENTRY_BYTES
-
 EXHAUSTED = 1
 """Flag of SCAN_ANSWER: the answer reaches to the end of the asked range."""
 
@@ -36,7 +31,7 @@ def write_payload(keys: list[bytes], records: list[bytes]) -> bytes:
 
 
 def read_write(frame: bytes) -> tuple[list[bytes], list[bytes]]:
-    """Decode the keys and records of a WRITE or SCAN_ANSWER."""
+    """Decode the keys and records of a WRITE or SCAN_ANSWER; the records are not checked."""
     try:
         keys, offset = unpack_full_column(frame, HEAD_BYTES)
         records, end = unpack_full_column(frame, offset)
@@ -44,7 +39,6 @@ def read_write(frame: bytes) -> tuple[list[bytes], list[bytes]]:
         raise PeerProtocolError(str(error)) from error
     if end != len(frame) or len(keys) != len(records):
         raise PeerProtocolError(f"{len(keys)} keys, {len(records)} records, {len(frame) - end} bytes behind them")
-    _check_records(records)
     return keys, records
 
 
@@ -60,41 +54,14 @@ def read_keys(frame: bytes) -> list[bytes]:
 
 
 def read_records(frame: bytes) -> list[bytes | None]:
-    """Decode the records of a READ_ANSWER; an absent one is None."""
+    """Decode the records of a READ_ANSWER; an absent one is None. They are not checked."""
     try:
         records, end = unpack_column(frame, HEAD_BYTES)
     except ColumnError as error:
         raise PeerProtocolError(str(error)) from error
     if end != len(frame):
         raise PeerProtocolError("bytes behind the records of a READ_ANSWER")
-    _check_records([record for record in records if record is not None])
     return records
-
-
-def _check_records(records: Sequence[bytes]) -> None:
-    """Refuse records that are not canonical: the version algebra takes what it is given as well-formed."""
-    for record in records:
-        if not _is_plain(record):
-            try:
-                decode_record(record)
-            except ValueError as error:
-                raise PeerProtocolError(f"a record that is not canonical: {error}") from error
-
-
-def _is_plain(record: bytes) -> bool:
-    """Say whether this is the usual, sound record: one sibling, whose context is empty or one vector entry."""
-    size = len(record)
-    if size < ONE_BYTES or not record.startswith(ONE_SIBLING):
-        return False
-    _, _, server, epoch, counter, _, flags, context_bytes, value_bytes = ONE.unpack_from(record)
-    if not counter or flags > TOMBSTONE or (flags and value_bytes) or size != ONE_BYTES + context_bytes + value_bytes:
-        return False
-    if not context_bytes:
-        return True
-    if context_bytes != _ONE_ENTRY_BYTES or not record.startswith(VECTOR_OF_ONE, ONE_BYTES):
-        return False
-    seen_server, seen_epoch, seen = ENTRY.unpack_from(record, ONE_BYTES + len(VECTOR_OF_ONE))
-    return seen > 0 and (seen < counter or seen_server != server or seen_epoch != epoch)
 
 
 def ack_payload(failed: list[int]) -> bytes:

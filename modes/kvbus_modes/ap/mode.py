@@ -21,6 +21,7 @@ from kvbus.ports.mode import ModeContext
 from kvbus.wire.client_requests import Intake, ServedKeyspace
 from kvbus.wire.peer_frames import HEAD_BYTES, Head, pack_head, unpack_head
 from kvbus_modes.ap import frames
+from kvbus_modes.ap.acceptance import all_sound
 from kvbus_modes.ap.answers import TOKEN, Answers
 from kvbus_modes.ap.batch import DEADLINE_SHARE
 from kvbus_modes.ap.causality import Context
@@ -168,6 +169,8 @@ class ApMode:
             self._serve_scan(peer, head, frame, out)
         elif kind == frames.SCAN_ANSWER:
             keys, records = frames.read_write(frame)
+            if not all_sound(records):
+                raise PeerProtocolError("SCAN_ANSWER has a record that is not canonical")
             found = Range(keys, records, bool(head.flags & frames.EXHAUSTED))
             self._scans.answered(peer, batch, found, now, wall_ms, out)
         else:

@@ -16,6 +16,7 @@ from kvbus.core.tick import Effects
 from kvbus.core.types import BatchId, Epoch, NodeIndex
 from kvbus.errors import PeerProtocolError, RequestTimeout
 from kvbus.wire.peer_frames import pack_head
+from kvbus_modes.ap.acceptance import all_sound
 from kvbus_modes.ap.answers import MODE, Answers
 from kvbus_modes.ap.batch import Batch, Verdict
 from kvbus_modes.ap.frames import READ
@@ -118,7 +119,7 @@ class Reads:
         if batch is None or not batch.awaited >> node & 1:
             return
         self._links.settled(node)
-        fits = len(records) == len(batch.keys)
+        fits = len(records) == len(batch.keys) and (records in batch.answers.values() or all_sound(records))
         if fits:
             self._links.observe(node, now - batch.asked_at[node])
             batch.take_answer(node)

@@ -8,9 +8,8 @@ from collections.abc import Callable
 from kvbus.core.tick import Effects
 from kvbus.core.types import Lsn
 from kvbus.ports.engine import Engine
+from kvbus_modes.ap.acceptance import accept
 from kvbus_modes.ap.frames import write_payload
-from kvbus_modes.ap.record import spans
-from kvbus_modes.ap.siblings import merge
 
 _LOGICAL_BITS = 16
 
@@ -50,17 +49,11 @@ class Replica:
 
         Raises:
             ReadOnly: the disk is full; nothing was stored.
-            ValueError: a record's structure is broken; nothing was stored.
+            ValueError: a record is not canonical; nothing was stored.
         """
-        for record in records:
-            spans(record)
-        present = self._engine.multi_get(keys)
-        if any(present):
-            merged = [
-                record if old is None else merge(record, old) for record, old in zip(records, present, strict=True)
-            ]
-            if merged != records:
-                return self.store(keys, merged, write_payload(keys, merged), out)
+        merged = list(map(accept, records, self._engine.multi_get(keys)))
+        if merged != records:
+            return self.store(keys, merged, write_payload(keys, merged), out)
         return self.store(keys, records, payload, out)
 
     def when_durable(self, lsn: Lsn, act: Durable) -> None:
