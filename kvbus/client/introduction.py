@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import cast
 
 from kvbus.client.operation import Operation
-from kvbus.client.packing import BATCH_KEYS
+from kvbus.client.packing import FRAME_KEYS
 from kvbus.client.replies import MalformedReply, Outcome
 from kvbus.client.routing import RoutingTable
 from kvbus.client.url import DEFAULT_KEYSPACE
@@ -32,15 +32,14 @@ class _Question(Operation):
 class Introduction:
     """Asks, and keeps what was learnt: ``table`` (None until known) and the largest batch a node takes.
 
-    ``shared`` is the table's (see there). ``fresh`` tells that a new table came in. At most one question of each kind
-    is open, and after an answer there is a pause of a second before the topology is asked for again.
+    ``fresh`` tells that a new table came in. At most one question of each kind is open, and after an answer there is a
+    pause of a second before the topology is asked for again.
     """
 
-    def __init__(self, client_name: str, *, shared: bool) -> None:
-        self._shared = shared
+    def __init__(self, client_name: str) -> None:
         self.table: RoutingTable | None = None
         self.fresh = False
-        self.batch_keys = BATCH_KEYS
+        self.batch_keys = FRAME_KEYS
         self._client_name = client_name
         self._greeted = False
         self._asking = False
@@ -72,7 +71,7 @@ class Introduction:
         self._asking = False
         if isinstance(outcome, Mapping):
             try:
-                table = RoutingTable.from_reply(outcome, shared=self._shared)
+                table = RoutingTable.from_reply(outcome)
             except MalformedReply:
                 return  # A topology that this client cannot use: any node answers any key.
             if self.table is None or table.epoch >= self.table.epoch:
@@ -85,4 +84,4 @@ class Introduction:
         if isinstance(limits, Mapping):
             batch_keys = cast("Mapping[str, object]", limits).get("batch_keys")
             if type(batch_keys) is int and batch_keys > 0:
-                self.batch_keys = min(BATCH_KEYS, batch_keys)
+                self.batch_keys = min(FRAME_KEYS, batch_keys)

@@ -26,7 +26,7 @@ from kvbus.client.failures import Unreachable
 from kvbus.client.introduction import Introduction
 from kvbus.client.links import Links, LinkState
 from kvbus.client.operation import WRITES, Operation
-from kvbus.client.packing import BATCH_KEYS, Frame, pack
+from kvbus.client.packing import FRAME_KEYS, Frame, pack
 from kvbus.client.replies import MalformedReply, Outcome, outcomes
 from kvbus.client.routing import ANY_NODE
 from kvbus.errors import (
@@ -76,7 +76,7 @@ class ClientMachine:
     spreads clients over the replicas.
 
     A client stays with one replica of a group while it can: the versions of a key whose writes one node coordinates
-    have one actor, which is the cheap case everywhere. Frames of one operation go to the key's preferred replica.
+    have one actor, which is the cheap case everywhere, and what it sends meets in one node's ticks.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class ClientMachine:
         self.unmatched_replies = 0
         self._direct = routing == "direct"
         self._packing = packing
-        self._introduction = None if self._direct else Introduction(client_name, shared=packing)
+        self._introduction = None if self._direct else Introduction(client_name)
         self._submitted: list[Operation] = []
         self._waiting: list[Operation] = []
         self._delayed: list[Operation] = []
@@ -126,7 +126,7 @@ class ClientMachine:
         homes: dict[int, str | None] = {}
         sends: list[Send] = []
         table = self._introduction.table if self._introduction is not None else None
-        batch_keys = self._introduction.batch_keys if self._introduction is not None else BATCH_KEYS
+        batch_keys = self._introduction.batch_keys if self._introduction is not None else FRAME_KEYS
         for frame in pack(operations, table, packing=self._packing, batch_keys=batch_keys):
             group = frame.group
             if group not in homes:
@@ -226,7 +226,7 @@ class ClientMachine:
             return self.links.first(now)
         table = self._introduction.table
         replicas = () if group == ANY_NODE or table is None else table.groups[group]
-        return self.links.choose(replicas, self._first_home + group if self._packing else 0, now)
+        return self.links.choose(replicas, self._first_home + group, now)
 
     def _close(self, request_id: int) -> _Request:
         request = self._open.pop(request_id)

@@ -14,7 +14,8 @@ from kvbus.client.routing import ANY_NODE, RoutingTable
 from kvbus.client.url import DEFAULT_KEYSPACE
 from kvbus.wire.cbor import dumps
 
-BATCH_KEYS = 1024
+FRAME_KEYS = 256
+"""A quarter of what a node would take: several frames on their way keep client and nodes busy at the same time."""
 FRAME_BYTES = 1 << 20
 DEFAULT_DEADLINE_MS = 5000
 
@@ -66,7 +67,7 @@ class Frame:
 
 
 def pack(
-    operations: Iterable[Operation], table: RoutingTable | None, *, packing: bool, batch_keys: int = BATCH_KEYS
+    operations: Iterable[Operation], table: RoutingTable | None, *, packing: bool, batch_keys: int = FRAME_KEYS
 ) -> list[Frame]:
     """Return the frames that carry ``operations``, in the order in which they must leave.
 

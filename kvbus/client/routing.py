@@ -14,16 +14,13 @@ _HASH = "mmh3_x64_128"
 
 
 class RoutingTable:
-    """Groups of keys by number, each with its replicas.
+    """Replica sets by number; keys with the same replicas, in whatever order, share one.
 
-    ``shared``: keys with the same replicas, in whatever order, are one group, so that they can share frames; else a
-    group's replicas are in preference order. ``groups[number]`` lists the replicas' client addresses, ``addresses``
-    all nodes'. ``owners[partition]`` holds positions in ``addresses``.
+    ``groups[number]`` lists the replicas' client addresses, ``addresses`` all nodes'. ``owners[partition]`` holds
+    positions in ``addresses``.
     """
 
-    def __init__(
-        self, epoch: int, addresses: Sequence[str], owners: Sequence[Sequence[int]], *, shared: bool = True
-    ) -> None:
+    def __init__(self, epoch: int, addresses: Sequence[str], owners: Sequence[Sequence[int]]) -> None:
         self.epoch = epoch
         self.addresses = tuple(addresses)
         self.groups: list[tuple[str, ...]] = []
@@ -31,14 +28,14 @@ class RoutingTable:
         self._group_of: list[int] = []
         numbers: dict[tuple[int, ...], int] = {}
         for row in owners:
-            nodes = tuple(sorted(row) if shared else row)
+            nodes = tuple(sorted(row))
             number = numbers.setdefault(nodes, len(numbers))
             if number == len(self.groups):
                 self.groups.append(tuple(self.addresses[node] for node in nodes))
             self._group_of.append(number)
 
     @classmethod
-    def from_reply(cls, reply: Fields, *, shared: bool = True) -> RoutingTable:
+    def from_reply(cls, reply: Fields) -> RoutingTable:
         """Build the table.
 
         Raises:
@@ -50,7 +47,7 @@ class RoutingTable:
         addresses = [_client_address(node) for node in cast("list[object]", nodes)]
         rows = [_row(row, len(addresses)) for row in cast("list[object]", owners)]
         try:
-            return cls(epoch if isinstance(epoch, int) else 0, addresses, rows, shared=shared)
+            return cls(epoch if isinstance(epoch, int) else 0, addresses, rows)
         except ValueError as error:
             raise MalformedReply(str(error)) from error
 

@@ -13,8 +13,9 @@ from kvbus.wire.client_replies import encode_reply
 from kvbus.wire.client_requests import Intake
 
 _MESSAGES_A_TICK = 512
-# What a tick takes goes to each peer as one frame; one over 32 MiB would end the link.
-_OPERATIONS_A_TICK = 1024
+# What a tick takes goes to each peer as one frame; one over 32 MiB would end the link. Shorter ticks let this node, its
+# peers and the client work at the same time; much shorter ones would sync too often.
+_OPERATIONS_A_TICK = 256
 _BYTES_A_TICK = 8 << 20
 _LARGE_REPLY_BYTES = 4 << 10
 _UNREAD_BYTES = 16 << 20

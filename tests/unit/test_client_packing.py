@@ -7,7 +7,7 @@ from typing import cast
 from kvbus.client.links import LinkState
 from kvbus.client.machine import ClientMachine
 from kvbus.client.operation import Operation
-from kvbus.client.packing import BATCH_KEYS, FRAME_BYTES
+from kvbus.client.packing import FRAME_BYTES, FRAME_KEYS
 from kvbus.client.replies import PutReply
 from kvbus.errors import error_from_map
 from tests.machine_steps import (
@@ -79,11 +79,11 @@ def test_a_key_stands_once_in_a_batch_and_its_writes_keep_their_order() -> None:
     assert len({send.address for send in sends}) == 1
 
 
-def test_a_frame_has_at_most_1024_operations_and_about_a_mebibyte() -> None:
+def test_a_frame_has_at_most_256_operations_and_about_a_mebibyte() -> None:
     counts = [len(cast("list[bytes]", body(send)["keys"])) for send in sent(
-        introduced(), *(get(b"%d" % number) for number in range(2 * BATCH_KEYS + 2))
+        introduced(), *(get(b"%d" % number) for number in range(2 * FRAME_KEYS + 2))
     )]  # fmt: skip
-    assert counts == [1024, 1024, 2]
+    assert counts == [256, 256, 2]
     big = [put(b"%d" % number, bytes(10_000)) for number in range(200)]
     assert all(len(send.body) < FRAME_BYTES + 20_000 for send in sent(introduced(), *big))
 
@@ -127,12 +127,6 @@ def test_partitions_with_the_same_replicas_in_another_order_share_a_frame() -> N
 def test_a_client_stays_with_one_replica_and_clients_are_spread_over_them() -> None:
     used = [{sent(machine, put(b"k"))[0].address for _ in range(6)} for machine in map(at_home, range(3))]
     assert sorted(used, key=sorted) == [{A}, {B}, {C}]
-
-
-def test_without_packing_a_key_goes_to_its_preferred_replica() -> None:
-    machine = introduced([(2, 0, 1), (1, 0, 2)], packing=False)
-    (first,), (second,) = keys_of(0, 2, 1), keys_of(1, 2, 1)
-    assert [send.address for send in sent(machine, put(first), put(second))] == [C, B]
 
 
 def test_a_node_that_is_down_is_not_asked() -> None:
