@@ -6,13 +6,14 @@ function like :class:`kvbus.ports.engine.OpenEngine`). This is the only place th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import cast
 
 from kvbus.errors import ConfigError
 from kvbus.ports.engine import OpenEngine
-from kvbus.ports.mode import ModePlugin
+from kvbus.ports.mode import ModePlugin, VersionedPlugin
 
 _MODES = {"ap": "kvbus_modes.ap:MODE"}
 _ENGINES = {"memory": "kvbus_storage:ENGINE"}
@@ -25,6 +26,26 @@ def mode_plugin(name: str) -> ModePlugin:
         ConfigError: there is none; the message lists those there are.
     """
     return cast("ModePlugin", _find("kvbus.modes", _MODES, name, "mode"))
+
+
+def token_clock(mode: str, token: bytes) -> dict[int, int]:
+    """Count the events that a version token covers, by server short id; none where the mode's tokens name none.
+
+    Raises:
+        ConfigError: there is no such mode.
+    """
+    plugin = mode_plugin(mode)
+    return plugin.clock(token) if isinstance(plugin, VersionedPlugin) else {}
+
+
+def token_dots(mode: str, token: bytes) -> Sequence[tuple[int, int, int, int]]:
+    """List a version token's runs of events, as :meth:`VersionedPlugin.dots`; none where the mode's tokens name none.
+
+    Raises:
+        ConfigError: there is no such mode.
+    """
+    plugin = mode_plugin(mode)
+    return plugin.dots(token) if isinstance(plugin, VersionedPlugin) else []
 
 
 def engine_plugin(name: str) -> OpenEngine:

@@ -122,18 +122,18 @@ class Connection:
         """Return a context's number of events by server name."""
         if not ctx:
             return []
-        from kvbus.plugins import mode_plugin
+        from kvbus.plugins import token_clock
 
-        events = mode_plugin(self.mode()).clock(ctx)
+        events = token_clock(self.mode(), ctx)
         return sorted((self._name(server), count) for server, count in events.items())
 
     def dots(self, ctx: bytes | None) -> list[tuple[str, int, int, int]]:
         """Return a context's events as runs: (server name, epoch, first counter, last counter)."""
         if not ctx:
             return []
-        from kvbus.plugins import mode_plugin
+        from kvbus.plugins import token_dots
 
-        runs = mode_plugin(self.mode()).dots(ctx)
+        runs = token_dots(self.mode(), ctx)
         return sorted((self._name(server), epoch, first, last) for server, epoch, first, last in runs)
 
     def _name(self, server: int) -> str:

@@ -115,6 +115,20 @@ class Call:
         self.explain: dict[str, object] | None = None
         self.fields: dict[str, object] | None = None
 
+    def settle(self, slot: int, token: bytes | int | None, values: list[bytes] | None = None) -> bool:
+        """Store one operation's token and, for a read, its values; say whether the call is complete."""
+        self.tokens[slot] = token
+        if values is not None:
+            self.values[slot] = values
+        self.remaining -= 1
+        return not self.remaining
+
+    def refuse(self, slot: int, error: ClientError) -> bool:
+        """Store one operation's error; say whether the call is complete."""
+        self.errors.append((slot, error))
+        self.remaining -= 1
+        return not self.remaining
+
     def note_receipt(self, receipt: Receipt) -> None:
         """Keep the weakest receipt of this call's parts."""
         if self.receipt is None or receipt.acks < self.receipt.acks:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from kvbus.core.keyspace import Keyspace
 from kvbus.core.links import Links
@@ -102,6 +102,11 @@ class ModePlugin(Protocol):
     def create(self, context: ModeContext) -> Mode:
         """Build the mode's machine and recover its state from the engine."""
         ...
+
+
+@runtime_checkable
+class VersionedPlugin(ModePlugin, Protocol):
+    """A mode whose version tokens name events at servers; tools show them."""
 
     def clock(self, token: bytes) -> dict[int, int]:
         """Count the events that a version token covers, by server short id."""

@@ -97,7 +97,7 @@ def test_a_restarted_node_has_what_it_acknowledged_and_starts_a_new_epoch() -> N
     found = world.ask(0, "get", key=b"k")
     assert (found["values"], found["ctx"]) == ([b"first"], first["ctx"])
     second = world.ask(0, "put", key=b"k", value=b"second")
-    epochs = [epoch for _, epoch, _, _ in (*world.plugin.dots(first["ctx"]), *world.plugin.dots(second["ctx"]))]
+    epochs = [epoch for _, epoch, _, _ in (*MODE.dots(first["ctx"]), *MODE.dots(second["ctx"]))]
     assert epochs[1] - epochs[0] >= 1 << 40
     assert sorted(world.ask(0, "get", key=b"k")["values"]) == [b"first", b"second"]
 

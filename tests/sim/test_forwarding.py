@@ -39,7 +39,7 @@ def test_a_forwarded_put_takes_one_hop_and_its_token_comes_back() -> None:
         put = world.ask(node, "put", key=key, value=b"v", receipt=True)
         ((sender, coordinator),) = seen
         assert (sender, coordinator in owners(world, key)) == (node, True)
-        assert world.plugin.clock(put["ctx"]) == {coordinator: 1}
+        assert MODE.clock(put["ctx"]) == {coordinator: 1}
         assert put["receipt"]["node"] == f"n{coordinator + 1}"
         assert (put["receipt"]["acks"], put["receipt"]["guarantee"]) == (2, "eventual")
         assert world.ask(node, "get", key=key)["values"] == [b"v"]

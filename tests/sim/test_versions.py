@@ -8,7 +8,7 @@ SX, SY, SZ = 0, 1, 2
 
 
 def clock(world: World, reply: Reply) -> dict[int, int]:
-    return world.plugin.clock(reply["ctx"])
+    return MODE.clock(reply["ctx"])
 
 
 def test_classic_scenario_d1_to_d5() -> None:
@@ -140,7 +140,7 @@ def test_a_batchs_tokens_serve_each_key_by_itself() -> None:
     world = World(3)
     first = world.ask(0, "mput", keys=[b"a", b"b"], values=[b"1", b"2"])
     second = world.ask(0, "mput", keys=[b"a", b"b"], values=[b"3", b"4"], ctxs=[first["ctxs"][0], None])
-    assert [world.plugin.clock(token) for token in second["ctxs"]] == [{0: 2}, {0: 1}]
+    assert [MODE.clock(token) for token in second["ctxs"]] == [{0: 2}, {0: 1}]
     found = world.ask(1, "mget", keys=[b"a", b"b", b"none"], r=3)
     assert [sorted(values) for values in found["values"]] == [[b"3"], [b"2", b"4"], []]
     assert found["ctxs"][2] is None

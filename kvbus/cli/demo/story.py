@@ -15,7 +15,7 @@ from kvbus.cli.demo.characters import records
 from kvbus.cli.demo.stage import Stage
 from kvbus.client import Client, GetReply
 from kvbus.errors import ClientError, KvbusError
-from kvbus.plugins import mode_plugin
+from kvbus.plugins import token_clock
 
 _CHUNK = 3000
 _WHILE_DEAD = 2000
@@ -159,7 +159,7 @@ def _timed(act: Callable[[], object]) -> float:
 
 
 def _clock(stage: Stage, context: bytes | None) -> str:
-    events = mode_plugin("ap").clock(context or b"")
+    events = token_clock("ap", context or b"")
     return " ".join(f"{stage.nodes[server].name}:{count}" for server, count in sorted(events.items()))
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from struct import Struct
 
-from kvbus_modes.ap.causality import ENTRY, ENTRY_BYTES, VECTOR_OF_ONE
+from kvbus_modes.ap.causality import ACTOR_BYTES, ENTRY, ENTRY_BYTES, VECTOR_OF_ONE
 from kvbus_modes.ap.record import DOT_BEGIN, ONE, ONE_BYTES, ONE_SIBLING, TOMBSTONE, decode_record
-from kvbus_modes.ap.siblings import merge
+from kvbus_modes.ap.siblings import joined_vector, merge
+from kvbus_modes.ap.vectors import counter_at, entry_at
 
 _LINK = Struct("<3s12sQ8xBII5s12sQ")
 """One sibling whose context is one entry: head, actor, counter, flags, lengths, the context's head, its entry."""
@@ -53,7 +54,7 @@ def accept(record: bytes, present: bytes | None) -> bytes:
     if present is None:
         check(record)
         return record
-    if _follows(record, present):
+    if _follows(record, present) or _follows_all(record, present):
         return record
     check(record)
     return merge(record, present)
@@ -81,6 +82,21 @@ def _follows(record: bytes, present: bytes) -> bool:
     # The present sibling's own context ends below its dot, if it is of this actor at all, so below the new dot too.
     length = present[_FLAGS_AT + 1 : _FLAGS_AT + 5]
     return length == _EMPTY_CONTEXT or (length == _ONE_ENTRY_CONTEXT and present.startswith(VECTOR_OF_ONE, ONE_BYTES))
+
+
+def _follows_all(record: bytes, present: bytes) -> bool:
+    """Say the same of an overwrite whose context has several actors: it is the present record's join."""
+    if len(record) < ONE_BYTES or not record.startswith(ONE_SIBLING):
+        return False
+    _, _, _, _, counter, _, flags, context_bytes, value_bytes = ONE.unpack_from(record)
+    if flags > TOMBSTONE or (flags and value_bytes) or len(record) != ONE_BYTES + context_bytes + value_bytes:
+        return False
+    context = record[ONE_BYTES : ONE_BYTES + context_bytes]
+    if not context or context != joined_vector(present):
+        return False
+    # What is here lies inside that context, so it cannot contain the new dot unless the context does.
+    seen: bool = counter <= counter_at(context, entry_at(context, record[DOT_BEGIN : DOT_BEGIN + ACTOR_BYTES]))
+    return not seen
 
 
 def _is_plain(record: bytes) -> bool:

@@ -91,9 +91,7 @@ class Answers:
                 call.note_degraded(cast("int", reply["acks"]))
             if receipt:
                 call.note_receipt(Receipt(**receipt))
-            call.tokens[slot] = token
-            call.remaining -= 1
-            if not call.remaining:
+            if call.settle(slot, token):
                 self.finish(call, out)
 
     def guarantee(self, batch: Batch, keyspace: Keyspace) -> str:
@@ -136,7 +134,5 @@ class Answers:
         self._metrics.requests(columns.kind, MODE, outcome).observe(seconds, count)
 
     def _fail_slot(self, call: Call, slot: int, error: ClientError, out: Effects) -> None:
-        call.errors.append((slot, error))
-        call.remaining -= 1
-        if not call.remaining:
+        if call.refuse(slot, error):
             self.finish(call, out)

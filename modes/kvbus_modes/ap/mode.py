@@ -102,11 +102,9 @@ class ApMode:
         for peer, is_up in tick.links:
             if not is_up:
                 self._link_lost(peer, now, wall_ms, out)
-        if tick.persisted is not None:
-            self._replica.persisted(tick.persisted, now, out)
         if tick.append_failed:
             self._hold.end()
-            self._replica.append_failed(now, out)
+        self._replica.take(tick, out)
         writes = self._take_frames(tick, out)
         for columns in tick.requests:
             if columns.kind == "get":
@@ -160,13 +158,13 @@ class ApMode:
         elif kind == frames.READ_ANSWER:
             self._reads.answered(peer, batch, frames.read_records(frame), now, wall_ms, out)
         elif kind == frames.READ:
-            self._serve_read(peer, head, frame, out)
+            self._serve_read(peer, head, frame, now, out)
         elif kind == frames.FORWARD:
             self._serve_forward(peer, head, frame, tick, out)
         elif kind == frames.FORWARD_ANSWER:
             self._forwarding.answered(peer, batch, frame[HEAD_BYTES:], now, out)
         elif kind == frames.SCAN:
-            self._serve_scan(peer, head, frame, out)
+            self._serve_scan(peer, head, frame, now, out)
         elif kind == frames.SCAN_ANSWER:
             keys, records = frames.read_write(frame)
             if not all_sound(records):
@@ -279,23 +277,16 @@ class ApMode:
         failed = [] if durable else list(range(count))
         out.send_peer(peer, self._head(frames.WRITE_ACK, batch) + frames.ack_payload(failed))
 
-    def _serve_read(self, peer: NodeIndex, head: Head, frame: bytes, out: Effects) -> None:
+    def _serve_read(self, peer: NodeIndex, head: Head, frame: bytes, now: float, out: Effects) -> None:
         records = self._replica.multi_get(frames.read_keys(frame))
         answer = self._head(frames.READ_ANSWER, head.batch) + pack_column(records)
-        self._answer_when_durable(peer, answer, out)
+        self._replica.when_synced(partial(_send_if_durable, peer, answer), now, out)
 
-    def _serve_scan(self, peer: NodeIndex, head: Head, frame: bytes, out: Effects) -> None:
+    def _serve_scan(self, peer: NodeIndex, head: Head, frame: bytes, now: float, out: Effects) -> None:
         found = collect(self._replica, *frames.read_scan(frame))
         flags = frames.EXHAUSTED if found.exhausted else 0
         answer = self._head(frames.SCAN_ANSWER, head.batch, flags) + frames.write_payload(found.keys, found.records)
-        self._answer_when_durable(peer, answer, out)
-
-    def _answer_when_durable(self, peer: NodeIndex, answer: bytes, out: Effects) -> None:
-        unsynced = self._replica.unsynced()
-        if unsynced is None:
-            out.send_peer(peer, answer)
-        else:
-            self._replica.when_durable(unsynced, partial(_send_if_durable, peer, answer))
+        self._replica.when_synced(partial(_send_if_durable, peer, answer), now, out)
 
     def _serve_forward(self, peer: NodeIndex, head: Head, frame: bytes, tick: Tick, out: Effects) -> None:
         """Coordinate for ``peer``: its request joins this tick's, after the reads."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
-
+from kvbus.core.durably import Durably
 from kvbus.core.tick import Effects
 from kvbus.core.types import Lsn
 from kvbus.ports.engine import Engine
@@ -13,22 +11,20 @@ from kvbus_modes.ap.frames import write_payload
 
 _LOGICAL_BITS = 16
 
-Durable = Callable[[bool, float, Effects], None]
-"""Called once with True when the awaited batch is durable, with False when its append failed; and with the time."""
-
 
 class Replica:
-    """The AP mode's view of the engine.
-
-    Invariant: a callback given to :meth:`when_durable` runs exactly once, in log order.
-    """
+    """The AP mode's view of the engine, and what waits for its log."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._waiting: deque[tuple[Lsn, Durable]] = deque()
         self._last_timestamp = 0
         self.multi_get = engine.multi_get
         self.scan = engine.scan
+        durably = Durably(engine)
+        self.take = durably.take
+        self.unsynced = durably.unsynced
+        self.when_durable = durably.when_durable
+        self.when_synced = durably.when_synced
 
     def timestamp(self, wall_ms: int) -> int:
         """Return the next hybrid logical clock stamp: wall ms in the upper 48 bits, a counter in the lower 16."""
@@ -55,24 +51,3 @@ class Replica:
         if merged != records:
             return self.store(keys, merged, write_payload(keys, merged), out)
         return self.store(keys, records, payload, out)
-
-    def when_durable(self, lsn: Lsn, act: Durable) -> None:
-        """Run ``act`` as soon as everything up to ``lsn`` survives a crash."""
-        self._waiting.append((lsn, act))
-
-    def unsynced(self) -> Lsn | None:
-        """Return the number of the newest batch that reads see and a crash would lose, or None."""
-        applied = self._engine.applied_lsn
-        return applied if applied > self._engine.durable_lsn else None
-
-    def persisted(self, durable: Lsn, now: float, out: Effects) -> None:
-        """Run what waited for the log to be durable up to ``durable``."""
-        waiting = self._waiting
-        while waiting and waiting[0][0] <= durable:
-            waiting.popleft()[1](True, now, out)
-
-    def append_failed(self, now: float, out: Effects) -> None:
-        """Tell all who wait for the log that their batches will not become durable."""
-        waiting, self._waiting = self._waiting, deque()
-        for _, act in waiting:
-            act(False, now, out)

@@ -44,6 +44,7 @@ from kvbus_modes.ap.record import (
     encode_one,
     spans,
 )
+from kvbus_modes.ap.vectors import counter_at, own_entry_at, with_next
 
 MAX_COUNTER = 0xFFFF_FFFF_FFFF_FFFF
 
@@ -164,6 +165,14 @@ def coordinate(
         if next_entry:
             record = encode_one(next_entry, context, timestamp, expiry_ms, value)
             return record, VECTOR_OF_ONE + next_entry
+    elif context is not None and context == joined_vector(current):
+        # The same with several actors: only this server's entry moves on.
+        at = own_entry_at(context, hold.server.to_bytes(4, "little"), hold.floor, hold.next_epoch)
+        counter = counter_at(context, at)
+        if 0 < counter < MAX_COUNTER:
+            next_entry = context[at : at + ACTOR_BYTES] + (counter + 1).to_bytes(8, "little")
+            record = encode_one(next_entry, context, timestamp, expiry_ms, value)
+            return record, context[:at] + next_entry + context[at + ENTRY_BYTES :]
     return _coordinate_any(current, context, value, expiry_ms, timestamp, hold, cap)
 
 
@@ -208,8 +217,17 @@ def read_column(records: Sequence[bytes | None], wall_ms: int) -> tuple[list[lis
         ):
             contexts.append(VECTOR_OF_ONE + record[DOT_BEGIN:DOT_END])
         else:
-            contexts.append(_joined(record).to_bytes())
+            contexts.append(joined_vector(record) or _joined(record).to_bytes())
     return values, contexts
+
+
+def joined_vector(record: bytes) -> bytes | None:
+    """Return the join of a record of one sibling whose dot follows an entry of its own plain vector; else None."""
+    if not record.startswith(ONE_SIBLING):
+        return None
+    _, _, flags, size = _peek(record)
+    begin = _AFTER_EXPIRY if flags == EXPIRING else ONE_BYTES
+    return with_next(record[begin : begin + size], record[DOT_BEGIN:DOT_END])
 
 
 def _read_any(record: bytes, wall_ms: int) -> tuple[list[bytes], bytes]:
