@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import monotonic
+from weakref import finalize
 
 import zmq
 
@@ -11,6 +12,12 @@ from kvbus.client.connection import Connection
 from kvbus.client.machine import ClientMachine
 
 OnConnection = Callable[[Connection], None]
+
+
+def _close_all(context: zmq.Context[zmq.Socket[bytes]], connections: dict[str, Connection]) -> None:
+    for connection in connections.values():
+        connection.close()
+    context.term()
 
 
 class Wiring:
@@ -22,6 +29,8 @@ class Wiring:
         self._on_open = on_open
         self._on_close = on_close
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        # A client that nobody closed must not hold up the end of its process: a context waits for its open sockets.
+        self._end = finalize(self, _close_all, self._context, self.connections)
 
     def follow(self) -> None:
         """Open and close connections until they are those that the machine wants."""
@@ -67,7 +76,7 @@ class Wiring:
         for connection in self.connections.values():
             self._drop(connection)
         self.connections.clear()
-        self._context.term()
+        self._end()
 
     def _drop(self, connection: Connection) -> None:
         self._on_close(connection)

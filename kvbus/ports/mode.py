@@ -57,7 +57,7 @@ class ModeContext:
 
 
 class Mode(Protocol):
-    """One consistency mode on one node."""
+    """One consistency mode on one node; what has a body here is what a mode gets by inheriting."""
 
     @property
     def token_name(self) -> str:
@@ -74,11 +74,11 @@ class Mode(Protocol):
 
     def hand_over(self) -> int | None:
         """Return what the next start may continue from after a clean stop (``ModeContext.hold_floor``)."""
-        ...
+        return None
 
     def status(self) -> dict[str, int]:
         """Return counters and gauges by name, for ``stats`` and metrics."""
-        ...
+        return {"pending_operations": self.pending()}
 
 
 class ModePlugin(Protocol):

@@ -8,14 +8,13 @@ from kvbus.core.locator import Locator
 from kvbus.core.request import RequestColumns
 from kvbus.core.tick import Effects, Tick
 from kvbus.errors import ClientError, Conflict, ReadOnly, StaleEpoch
-from kvbus.ports.mode import ModeContext
+from kvbus.ports.mode import Mode, ModeContext
 
 Answer = tuple[bytes, list[bytes] | None] | ClientError
-FULL = ReadOnly("the disk is full; free some of it")
-STALE = Conflict("the key was written since; read it again and write with its token")
+OPERATIONS = {"get": frozenset[str](), "put": frozenset({"ctx"}), "delete": frozenset({"ctx"})}
 
 
-class PrimaryMode:
+class PrimaryMode(Mode):
     token_name = "ctx"
 
     def __init__(self, node: ModeContext) -> None:
@@ -37,7 +36,7 @@ class PrimaryMode:
         if columns.kind == "get":
             return record[:8], [record[9:]] if record[8] else []
         if columns.contexts[i] not in (None, record[:8]):
-            return STALE
+            return Conflict("the key was written since; read it again and write with its token")
         token, value = (int.from_bytes(record[:8], "big") + 1).to_bytes(8, "big"), columns.values[i]
         try:
             self._node.engine.apply([key], [token + (b"\0" if value is None else b"\1" + value)])
@@ -49,20 +48,13 @@ class PrimaryMode:
     def _answer(self, columns: RequestColumns, answers: list[Answer], durable: bool, now: float, out: Effects) -> None:
         self._pending -= len(answers)
         for call, slot, answer in zip(columns.calls, columns.slots, answers, strict=True):
-            answer = answer if durable else FULL
+            answer = answer if durable else ReadOnly("the disk is full; free some of it")
             if call.refuse(slot, answer) if isinstance(answer, ClientError) else call.settle(slot, *answer):
                 out.reply(call)
 
     def pending(self) -> int:
         return self._pending
 
-    def hand_over(self) -> None:
-        return None
-
-    def status(self) -> dict[str, int]:
-        return {"pending_operations": self._pending}
-
 
 class PrimaryPlugin:
-    name, frame_kinds, create = "primary", range(0), PrimaryMode
-    operations = {"get": frozenset[str](), "put": frozenset({"ctx"}), "delete": frozenset({"ctx"})}
+    name, frame_kinds, operations, create = "primary", range(0), OPERATIONS, PrimaryMode

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Generator
@@ -376,3 +378,11 @@ def test_an_idle_client_wakes_up_by_itself(run: Run, nodes: list[FakeNode]) -> N
                     await asyncio.sleep(0.03)
 
     run(work())
+
+
+@pytest.mark.parametrize("end", ["", "del client; gc.collect()"])
+def test_a_client_that_nobody_closed_does_not_hold_up_the_end_of_its_process(end: str) -> None:
+    lines = ["import gc", "from kvbus import Client", "client = Client('tcp://127.0.0.1:9', deadline_ms=50)"]
+    lines += ["try: client.ping()", "except Exception: pass", end, "print('over')"]
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, timeout=30, check=True)
+    assert done.stdout.split() == [b"over"]

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from kvbus.ports.mode import Limits
+from kvbus_modes.ap import MODE
 from tests.sim.world import Reply, World
 
 CHECKOUT = Path(__file__).resolve().parents[2]

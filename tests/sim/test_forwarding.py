@@ -10,6 +10,7 @@ from kvbus.core.ring import key_hash, partition_of
 from kvbus.ports.mode import Limits
 from kvbus.wire.cbor import decode_map
 from kvbus.wire.peer_frames import HEAD_BYTES, unpack_head
+from kvbus_modes.ap import MODE
 from kvbus_modes.ap.frames import FORWARD, FORWARD_ANSWER
 from tests.sim.world import World
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kvbus_modes.ap import MODE
 from tests.sim.world import Reply, World
 
 SX, SY, SZ = 0, 1, 2

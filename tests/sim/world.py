@@ -15,6 +15,7 @@ from kvbus.core.links import Links
 from kvbus.core.metrics import Metrics
 from kvbus.core.node import Identity, Node
 from kvbus.core.request import Call, ClientOrigin
+from kvbus.core.ring import key_hash, partition_of
 from kvbus.core.tick import Effects, Tick
 from kvbus.core.topology import Member, Topology
 from kvbus.core.types import NodeIndex
@@ -101,6 +102,10 @@ class World:
         bodies = [dumps({"id": number, **fields}) for number, fields in zip(ids, requests, strict=True)]
         self.time.at(self.time.now + 0.0001, lambda: self.deliver(i, lambda tick: self._take_in(i, bodies, tick)))
         return ids
+
+    def first_owner(self, key: bytes) -> int:
+        """Return the node to which a client that routes sends a request for ``key``."""
+        return self.topology.owners[partition_of(key_hash("default", key), self.topology.shift)][0]
 
     def ask(self, i: int, op: str, **fields: Any) -> Reply:
         """Send a request and let time pass until its reply."""
