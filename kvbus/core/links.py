@@ -22,11 +22,22 @@ _REFRESH = 32
 class PeerLink:
     """One peer: whether it can be reached, whether it owes answers, and how long answers take."""
 
-    __slots__ = ("_cursor", "_fresh", "_samples", "due_since", "heard_at", "hedge_after", "is_up", "owed")
+    __slots__ = (
+        "_cursor",
+        "_fresh",
+        "_samples",
+        "due_since",
+        "heard_at",
+        "hedge_after",
+        "is_up",
+        "owed",
+        "unheard_bytes",
+    )
 
     def __init__(self, hedge_first_seconds: float) -> None:
         self.is_up = False
         self.owed = 0
+        self.unheard_bytes = 0
         self.due_since: float | None = None
         self.heard_at = 0.0
         self.hedge_after = hedge_first_seconds
@@ -52,7 +63,8 @@ class Links:
     """All peers of one node.
 
     ``silent_after`` and the hedge bounds are in seconds. A read joins the next replica when one has not answered for
-    ``hedge_after``: the 99th percentile of its recent answers, at least ``hedge_floor``, at first ``hedge_first``.
+    ``hedge_after``: the 99th percentile of its recent answers, at least ``hedge_floor``, at first ``hedge_first``. A
+    peer that was sent more than ``unheard_bytes`` since it was last heard gets no more writes: they would pile up here.
     """
 
     def __init__(
@@ -63,13 +75,16 @@ class Links:
         silent_after: float = 0.5,
         hedge_floor: float = 0.005,
         hedge_first: float = 0.05,
+        unheard_bytes: int = 64 << 20,
     ) -> None:
         self.me = me
         self.silent_after = silent_after
         self._hedge_floor = hedge_floor
         self._hedge_first = hedge_first
         self._links = [PeerLink(hedge_first) for _ in range(count)]
+        self._unheard_bytes = unheard_bytes
         self._up = 1 << me
+        self._full = 0
         self.lost_total = 0
 
     def set(self, peer: NodeIndex, is_up: bool) -> None:
@@ -80,6 +95,7 @@ class Links:
         link.is_up = is_up
         link.owed = 0
         link.due_since = None
+        self._emptied(peer)
         self._up = self._up | 1 << peer if is_up else self._up & ~(1 << peer)
 
     def reachable(self) -> int:
@@ -94,10 +110,17 @@ class Links:
                 mask &= ~(1 << peer)
         return mask
 
-    def sent(self, peer: NodeIndex, now: float) -> None:
-        """Note that ``peer`` owes one more answer."""
+    def writable(self) -> int:
+        """Return the reachable nodes that have room for more bytes before they say something, as bits."""
+        return self._up & ~self._full
+
+    def sent(self, peer: NodeIndex, now: float, size: int = 0) -> None:
+        """Note that ``peer`` owes one more answer, to ``size`` bytes."""
         link = self._links[peer]
         link.owed += 1
+        link.unheard_bytes += size
+        if link.unheard_bytes > self._unheard_bytes:
+            self._full |= 1 << peer
         if link.due_since is None:
             link.due_since = now
 
@@ -105,6 +128,7 @@ class Links:
         """Note that something came from ``peer``."""
         link = self._links[peer]
         link.heard_at = now
+        self._emptied(peer)
         link.due_since = now if link.owed else None
 
     def settled(self, peer: NodeIndex) -> None:
@@ -119,6 +143,10 @@ class Links:
         link = self._links[peer]
         if link.owed:
             link.owed -= 1
+
+    def _emptied(self, peer: NodeIndex) -> None:
+        self._links[peer].unheard_bytes = 0
+        self._full &= ~(1 << peer)
 
     def observe(self, peer: NodeIndex, seconds: float) -> None:
         """Add the time that one read answer from ``peer`` took."""

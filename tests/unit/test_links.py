@@ -91,3 +91,18 @@ def test_hedging_waits_for_the_99th_percentile_within_its_bounds(links: Links) -
         links.observe(A, 0.01 + 0.001 * (number >= 126))
     assert links.hedge_after(A) == 0.011
     assert links.hedge_after(B) == 0.05
+
+
+def test_a_peer_that_takes_bytes_and_says_nothing_gets_no_more_until_it_is_heard() -> None:
+    links = Links(ME, 3, unheard_bytes=100)
+    links.set(A, True)
+    links.sent(A, 0.0, 100)
+    assert links.writable() == 0b011
+    links.sent(A, 0.0, 1)
+    assert (links.writable(), links.reachable()) == (0b001, 0b011)
+    links.heard(A, 1.0)
+    assert links.writable() == 0b011
+    links.sent(A, 2.0, 101)
+    links.set(A, False)
+    links.set(A, True)
+    assert links.writable() == 0b011

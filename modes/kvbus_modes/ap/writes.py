@@ -117,14 +117,14 @@ class Writes:
             self._answers.fail(located.columns, error, 0.0, out)
             return
         batch = WriteBatch(batch_id, located, requirement, now, keyspace=keyspace, tokens=tokens)
-        batch.awaited = located.replicas.mask & self._links.reachable()
+        batch.awaited = located.replicas.mask & self._links.writable()
         batch.lost = located.replicas.mask & ~batch.awaited
         self._open[batch_id] = batch
         frame = pack_head(WRITE, space=keyspace.space, batch=batch_id, epoch=self._epoch) + payload
         for node in located.replicas.nodes:
             if node != self._me and batch.awaited >> node & 1:
                 out.send_peer(node, frame)
-                self._links.sent(node, now)
+                self._links.sent(node, now, len(frame))
         self._replica.when_durable(lsn, partial(self._stored_here, batch))
 
     def acknowledged(
