@@ -39,6 +39,8 @@ def read_write(frame: bytes) -> tuple[list[bytes], list[bytes]]:
         raise PeerProtocolError(str(error)) from error
     if end != len(frame) or len(keys) != len(records):
         raise PeerProtocolError(f"{len(keys)} keys, {len(records)} records, {len(frame) - end} bytes behind them")
+    if keys and min(map(len, keys)) <= ENGINE_HEAD_BYTES:
+        raise PeerProtocolError("an engine key without a user key")
     return keys, records
 
 
