@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kvbus.core.columns import pack_column
+from kvbus.core.keyspace import ENGINE_HEAD_BYTES
 from kvbus.core.types import Epoch
 from kvbus.errors import PeerProtocolError
 from kvbus.wire.peer_frames import HEAD_BYTES, Head, pack_head, unpack_head
@@ -34,6 +35,7 @@ from kvbus_modes.ap.siblings import merge
 HEAD = pack_head(WRITE, space=7, batch=9, epoch=Epoch(3))
 DECODERS: list[Callable[[bytes], object]] = [read_ack, read_keys, read_records, read_scan, read_write]
 keys = st.lists(st.binary(min_size=1, max_size=12), max_size=5)
+engine_keys = st.lists(st.binary(min_size=ENGINE_HEAD_BYTES + 1, max_size=20), max_size=6)
 
 
 def entry(server: int, epoch: int, counter: int) -> bytes:
@@ -59,7 +61,7 @@ def test_a_short_head_and_reserved_bytes_are_refused() -> None:
             unpack_head(frame)
 
 
-@given(keys)
+@given(engine_keys)
 def test_writes_round_trip(names: list[bytes]) -> None:
     found = records(len(names))
     assert read_write(HEAD + write_payload(names, found)) == (names, found)
