@@ -12,8 +12,8 @@ MAKEFLAGS += --no-print-directory
 .PHONY: help demo test check slow lint bench lock ahead wheel-test clean
 
 help:
-	@echo "make demo        three nodes on this machine, faults, heal: the story in a minute"
-	@echo "make test        the tests (under three minutes)"
+	@echo "make demo        three nodes on this machine, real data, a node's death and return"
+	@echo "make test        the tests (a few minutes)"
 	@echo "make check       what CI runs: format, lint, types, layers, tests"
 	@echo "make slow        the long tests: fifty rounds of SIGKILL and their like"
 	@echo "make bench       the benchmarks"
