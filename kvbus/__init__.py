@@ -4,7 +4,7 @@
 
     from kvbus import Client
 
-    with Client(["tcp://127.0.0.1:7401"]) as client:
+    with Client(["tcp://127.0.0.1:7400"]) as client:
         ...
 """
 
@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kvbus.client import AsyncClient, Client
+    from kvbus.client import AsyncClient, Client, GetReply, PutReply, Siblings, Unreachable
     from kvbus.errors import (
         BadRequest,
         ClientError,
@@ -51,31 +51,37 @@ __all__ = [
     "Conflict",
     "Corrupt",
     "CorruptionError",
+    "GetReply",
     "Internal",
     "KvbusError",
     "NoQuorum",
     "Overloaded",
     "PeerProtocolError",
+    "PutReply",
     "ReadOnly",
     "RequestTimeout",
     "SessionExpired",
     "ShuttingDown",
+    "Siblings",
     "StaleEpoch",
     "TooLarge",
     "TooManySiblings",
     "Unauthorized",
     "UnknownKeyspace",
     "UnknownOp",
+    "Unreachable",
     "Unsupported",
     "__version__",
 ]
+
+_CLIENT = frozenset({"AsyncClient", "Client", "GetReply", "PutReply", "Siblings", "Unreachable"})
 
 
 def __getattr__(name: str) -> object:
     """Load a public name on its first use."""
     if name not in __all__:
         raise AttributeError(f"module 'kvbus' has no attribute {name!r}")
-    home = "kvbus.client" if name in ("AsyncClient", "Client") else "kvbus.errors"
+    home = "kvbus.client" if name in _CLIENT else "kvbus.errors"
     value: object = getattr(import_module(home), name)
     globals()[name] = value
     return value
