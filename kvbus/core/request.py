@@ -46,20 +46,22 @@ class Receipt(NamedTuple):
     guarantee: str
 
 
-@dataclass(frozen=True, slots=True)
-class ClientOrigin:
+class ClientOrigin(NamedTuple):
     """Where a client's reply goes: the routing id, and whether the client sends REQ's empty delimiter."""
 
     routing_id: bytes
     delimited: bool
 
 
-@dataclass(frozen=True, slots=True)
-class PeerOrigin:
+class PeerOrigin(NamedTuple):
     """The peer that forwarded a call, and its name for the call."""
 
     peer: int
     batch: int
+
+
+_NOTHING: list[bytes] = []
+"""What a read without an outcome holds; slots are replaced, never grown."""
 
 
 class Call:
@@ -106,7 +108,7 @@ class Call:
         self.token_name = token_name
         self.remaining = count
         self.tokens: list[bytes | int | None] = [None] * count
-        self.values: list[list[bytes]] = [[] for _ in range(count)] if kind == "get" else []
+        self.values: list[list[bytes]] = [_NOTHING] * count if kind == "get" else []
         self.errors: list[tuple[int, ClientError]] = []
         self.error: ClientError | None = None
         self.degraded = False

@@ -46,6 +46,16 @@ _FIELDS: Mapping[str, frozenset[str]] = {
     "topology": _COMMON | {"epoch"},
     "stats": _COMMON,
 }
+_PLAIN: Mapping[str, frozenset[str]] = {
+    "get": frozenset({"id", "op", "ks", "key"}),
+    "mget": frozenset({"id", "op", "ks", "keys"}),
+    "put": frozenset({"id", "op", "ks", "key", "value"}),
+    "mput": frozenset({"id", "op", "ks", "keys", "values"}),
+    "delete": frozenset({"id", "op", "ks", "key"}),
+    "scan": frozenset({"id", "op", "ks"}),
+}
+"""The fields with which a request asks for nothing beyond its operation, in every mode."""
+_WITH_CONTEXT = {op: names | _FIELDS[op] & {"ctx", "ctxs"} for op, names in _PLAIN.items()}
 _UNSERVED = frozenset({"cas", "update"})
 _KIND_OF = {"get": "get", "mget": "get", "put": "put", "mput": "put", "delete": "delete", "scan": "scan"}
 
@@ -239,6 +249,8 @@ class Intake:
 
     def _options(self, fields: Mapping[str, object], op: str, keyspace: ServedKeyspace) -> Options:
         served = keyspace.operations[_KIND_OF[op]]
+        if fields.keys() <= (_WITH_CONTEXT if "ctx" in served else _PLAIN)[op]:
+            return DEFAULT_OPTIONS
         plain = True
         for name in fields:
             if name not in _EVERY_MODES:
