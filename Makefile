@@ -68,7 +68,7 @@ wheel-test: $(STAMP)
 	$(BIN)/python -m venv "$$place/venv"; \
 	"$$place/venv/bin/python" -m pip --disable-pip-version-check -qq $(LOCKED); \
 	"$$place/venv/bin/python" -m pip --disable-pip-version-check -qq install --no-deps --no-index "$$place"/*.whl; \
-	mkdir "$$place/run"; cp -R pyproject.toml tests "$$place/run"; rm -rf "$$place/run/tests/tidy"; \
+	mkdir "$$place/run"; cp -R pyproject.toml tests benchmarks "$$place/run"; rm -rf "$$place/run/tests/tidy"; \
 	cd "$$place/run"; PATH="$$place/venv/bin:$$PATH" KVBUS_WHEEL=1 python -m pytest -q -o pythonpath=
 
 clean:

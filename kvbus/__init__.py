@@ -1,4 +1,4 @@
-"""kvbus: a distributed key-value store over ZeroMQ, available or consistent as each keyspace chooses.
+"""kvbus: a distributed key-value store over ZeroMQ, that stays available and says what it does.
 
 ``Client``, ``AsyncClient`` and the error tree are loaded on first use, so that ``import kvbus`` costs next to nothing::
 

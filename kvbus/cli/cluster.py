@@ -31,7 +31,9 @@ def up(
     nodes: Annotated[
         int | None, typer.Option(min=1, max=99, help=f"How many nodes.  [default: {DEFAULT_NODES}]", show_default=False)
     ] = None,
-    mode: Annotated[str | None, typer.Option(help="ap or cp: the default keyspace's mode.  [default: ap]")] = None,
+    mode: Annotated[
+        str | None, typer.Option(help="The default keyspace's mode: ap (cp is not in this version).  [default: ap]")
+    ] = None,
     base_port: Annotated[
         int | None,
         typer.Option(

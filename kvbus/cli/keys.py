@@ -93,7 +93,7 @@ def delete(
         reply = link.client.delete(
             _bytes(key), ctx=context, w=w, pw=pw, cl=cl, receipt=receipt, deadline_ms=deadline_ms
         )
-        done = "deleted" if context else "stored a deletion that has seen no value (--ctx says what it removes) of"
+        done = "deleted" if context else "removed nothing (pass the --ctx of kvbus get) of"
         _print_write(link, done, key, reply, debug, output)
 
 
@@ -133,7 +133,7 @@ def cas(
     ks: KeyspaceOption = DEFAULT_KEYSPACE,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Store a value only if the key is still at revision --rev (keyspaces of mode cp)."""
+    """Store a value only if the key is still at revision --rev (mode cp, not in this version)."""
     with failures_shown(output), connected(folder, connect, ks) as link:
         raise Unsupported(
             f"cas is not served by keyspaces of mode {link.mode()}, which {ks} is; "

@@ -11,7 +11,7 @@ from kvbus.cli import cluster, keys, load, node, ring, scan, status
 from kvbus.cli.demo.command import demo
 
 app = typer.Typer(
-    help="A distributed key-value store: available or consistent, as each keyspace chooses.",
+    help="A distributed key-value store that stays available and says what a reply is worth.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

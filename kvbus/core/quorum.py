@@ -87,7 +87,7 @@ def level_clauses(level: str, replicas: ReplicaSet, local_dc: str) -> tuple[Clau
         return ((local, majority(local)),)
     if level == "each_quorum":
         return tuple((mask, majority(mask)) for mask in replicas.dc_masks.values())
-    raise BadRequest(f"cl must be one of {' '.join(LEVELS)}, not {level!r}")
+    raise BadRequest(f"cl must be one of {', '.join(LEVELS)}, not {level!r}")
 
 
 def majority(mask: int) -> int:

@@ -146,7 +146,7 @@ class Intake:
             name = fields.get("ks", DEFAULT_KEYSPACE)
             keyspace = self._keyspaces.get(name) if isinstance(name, str) else None
             if keyspace is None:
-                return UnknownKeyspace(f"no keyspace {name!r}; hello lists them")
+                return UnknownKeyspace(f"no keyspace {name!r}; there are: {', '.join(self._keyspaces)}")
             return Unsupported(f"{op} is not served by keyspaces of mode {keyspace.mode}")
         return UnknownOp(f"no operation {op!r}")
 
@@ -242,7 +242,7 @@ class Intake:
         if keyspace is None:
             if type(name) is not str:
                 raise BadRequest("ks must be text")
-            raise UnknownKeyspace(f"no keyspace {name!r}; hello lists them")
+            raise UnknownKeyspace(f"no keyspace {name!r}; there are: {', '.join(self._keyspaces)}")
         if _KIND_OF[op] not in keyspace.operations:
             raise Unsupported(f"{op} is not served by keyspaces of mode {keyspace.mode}")
         return keyspace

@@ -10,6 +10,7 @@ from kvbus.cli.output import Output, failures_shown
 def demo() -> None:
     """Show a cluster of three: load, concurrent updates, a node's death and return."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from kvbus.cli.demo import story
@@ -26,5 +27,5 @@ def demo() -> None:
         measured.append(story.Measured("the whole demo", f"{perf_counter() - begun:.1f} s"))
         table = Table("measured", "figure", title="What was measured", title_justify="left")
         for row in measured:
-            table.add_row(row.what, row.figure)
+            table.add_row(row.what, escape(row.figure))
         console.print(table)

@@ -8,11 +8,13 @@ from functools import partial
 from time import perf_counter
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from kvbus.cli.demo.characters import records
 from kvbus.cli.demo.stage import Stage
+from kvbus.cli.keys import clock_text
 from kvbus.client import Client, GetReply
 from kvbus.errors import ClientError, KvbusError
 from kvbus.plugins import token_clock
@@ -75,26 +77,29 @@ def load_and_verify(stage: Stage, console: Console) -> list[Measured]:
 def siblings(stage: Stage, console: Console) -> list[Measured]:
     """Act two: concurrent updates through two nodes become siblings, and one write reconciles them (D1 … D5)."""
     console.print("[bold]2  Concurrent updates[/]  the clock counts the events each node coordinated\n")
-    table = Table("write", "through", "knows", "clock", box=None, padding=(0, 2))
+    table = Table("", "through", "has seen", "clock", "finds", box=None, padding=(0, 2))
     key = b"cart"
     with stage.client(0) as x, stage.client(1) as y, stage.client(2) as z:
         d1 = x.put(key, b"D1")
-        table.add_row("D1", "n1", "nothing", _clock(stage, d1.ctx))
+        table.add_row("D1", "n1", "nothing", escape(_clock(stage, d1.ctx)))
         d2 = x.put(key, b"D2", ctx=d1.ctx)
-        table.add_row("D2", "n1", "D1", _clock(stage, d2.ctx))
+        table.add_row("D2", "n1", "D1", escape(_clock(stage, d2.ctx)))
         d3 = y.put(key, b"D3", ctx=d2.ctx)
-        table.add_row("D3", "n2", "D2", _clock(stage, d3.ctx))
+        table.add_row("D3", "n2", "D2", escape(_clock(stage, d3.ctx)))
         d4 = z.put(key, b"D4", ctx=d2.ctx)
-        table.add_row("D4", "n3", "D2", _clock(stage, d4.ctx))
+        table.add_row("D4", "n3", "D2", escape(_clock(stage, d4.ctx)))
         found = x.get(key, r=3)
         check(sorted(found.values) == [b"D3", b"D4"], "D3 and D4 are siblings")
-        table.add_row("[cyan]get[/]", "n1", "", f"{_clock(stage, found.ctx)}  siblings [cyan]D3[/] and [cyan]D4[/]")
+        table.add_row("[cyan]get[/]", "n1", "", escape(_clock(stage, found.ctx)), "[cyan]D3, D4[/]")
         d5 = x.put(key, b"D5", ctx=found.ctx)
-        table.add_row("D5", "n1", "D3 D4", _clock(stage, d5.ctx))
+        table.add_row("D5", "n1", "D3 D4", escape(_clock(stage, d5.ctx)))
         final = y.get(key, r=3)
         check(final.values == [b"D5"], "D5 replaces both")
-        check(_clock(stage, final.ctx) == "n1:3 n2:1 n3:1", "the clock of D5 is n1:3 n2:1 n3:1")
-        table.add_row("[cyan]get[/]", "n2", "", f"{_clock(stage, final.ctx)}  one value again, [cyan]D5[/]")
+        check(
+            _clock(stage, final.ctx) == "D([n1, 3], [n2, 1], [n3, 1])",
+            "the clock of D5 is D([n1, 3], [n2, 1], [n3, 1])",
+        )
+        table.add_row("[cyan]get[/]", "n2", "", escape(_clock(stage, final.ctx)), "[cyan]D5[/]")
     console.print(table)
     console.print()
     return [Measured("clock after D1 … D5", _clock(stage, final.ctx))]
@@ -136,7 +141,8 @@ def return_of_the_node(stage: Stage, console: Console) -> list[Measured]:
         check(
             all(isinstance(each, GetReply) and each.values for each in missed), "n3 finds what it missed, at the others"
         )
-    console.print(f"   {len(sample):,} samples and all it missed are read through n3, {back:.1f} s after its start\n")
+    console.print(f"   {len(sample):,} samples and all it missed are read through n3 and one other (R=2),")
+    console.print(f"   {back:.1f} s after its start\n")
     return [
         Measured("n3 back from its log and linked", f"{back:.1f} s"),
         Measured("data of three nodes on the disk", f"{stage.log_bytes() / 1e6:.0f} MB"),
@@ -160,7 +166,7 @@ def _timed(act: Callable[[], object]) -> float:
 
 def _clock(stage: Stage, context: bytes | None) -> str:
     events = token_clock("ap", context or b"")
-    return " ".join(f"{stage.nodes[server].name}:{count}" for server, count in sorted(events.items()))
+    return clock_text([(stage.nodes[server].name, count) for server, count in sorted(events.items())])
 
 
 def _chunks(data: Sequence[tuple[bytes, bytes]]) -> list[Sequence[tuple[bytes, bytes]]]:

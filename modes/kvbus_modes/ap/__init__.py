@@ -1,4 +1,4 @@
-"""The AP mode: sloppy quorums, explicit dots, siblings. ``MODE`` is what the registry loads."""
+"""The AP mode: quorums as targets or demands, explicit dots, siblings. ``MODE`` is what the registry loads."""
 
 from kvbus_modes.ap.mode import ApPlugin
 

@@ -96,8 +96,8 @@ class Hold:
     def end(self) -> None:
         """End the hold and begin the next: every later put starts a new epoch.
 
-        Due at an unclean start, a failed append, a quarantine or repair of the store, at gaining or dropping the
-        partition, and when a fallback has handed off.
+        Due at an unclean start, a failed append, a quarantine or repair of the store, and at gaining or
+        dropping the partition.
         """
         self.floor = self.next_epoch
 
