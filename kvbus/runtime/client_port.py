@@ -49,8 +49,8 @@ class ClientPort:
         try:
             for _ in range(_MESSAGES_A_TICK):
                 routing_id = receive(_AT_ONCE)
-                frame = receive(_AT_ONCE) if more(zmq.RCVMORE) else None
-                if frame is None or more(zmq.RCVMORE):
+                frame = receive(_AT_ONCE)  # A ROUTER never has a routing id alone.
+                if more(zmq.RCVMORE):
                     size += self._take_frames(routing_id, frame)
                 else:
                     add(ClientOrigin(routing_id, False), frame)
@@ -94,10 +94,10 @@ class ClientPort:
                 del self._unread[client]
         return self._unread.setdefault(routing_id, deque())
 
-    def _take_frames(self, routing_id: bytes, first: bytes | None) -> int:
+    def _take_frames(self, routing_id: bytes, first: bytes) -> int:
         """Take a message that is not one frame: REQ's shape, or one to refuse. Return its size in bytes."""
         rest: list[bytes] = []
-        count, size = (0, 0) if first is None else (1, len(first))
+        count, size = 1, len(first)
         while self._socket.getsockopt(zmq.RCVMORE):
             frame = self._socket.recv(_AT_ONCE)
             count += 1

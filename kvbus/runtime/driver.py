@@ -155,9 +155,17 @@ class Driver:
         if self._stopped:
             return
         planned = monotonic() + _WATCH_SECONDS
+        self._sync_when_due()
         self._watch()
         self._turn()
         self._watcher = self._loop.call_later(_WATCH_SECONDS, self._tended, planned)
+
+    def _sync_when_due(self) -> None:
+        """Let the engine sync what it wrote earlier: with ``sync = "interval"`` no later write may come to do it."""
+        try:
+            self._engine.commit()
+        except Exception as error:
+            self._fatal(error)
 
     def _tended(self, planned: float) -> None:
         self.lag_seconds = max(0.0, monotonic() - planned)

@@ -22,10 +22,15 @@ _FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Papers:
-    """What ``node.json`` holds. ``hold_floor`` is set only between a clean stop and the next start."""
+    """What ``node.json`` holds. ``hold_floor`` is set only between a clean stop and the next start.
+
+    ``layout`` names what places the keys and gives out the short ids; under another one this node's data would not be
+    found, and its old version numbers could be given again, as another server's.
+    """
 
     cluster: str
     name: str
+    layout: str
     node_id: str
     incarnation: int
     hold_floor: int | None = None
@@ -39,13 +44,13 @@ class IdentityFile:
         self._disk = disk
         self._path_shown = path_shown
 
-    def start(self, cluster: str, name: str) -> Papers:
+    def start(self, cluster: str, name: str, layout: str) -> Papers:
         """Mint the papers in an empty directory or check the present ones; raise the incarnation, durably.
 
         The result still carries the hold that a clean stop handed on; on the disk it is used up.
 
         Raises:
-            ConfigError: the directory belongs to another node or cluster.
+            ConfigError: the directory belongs to another node, cluster or layout.
             CorruptionError: ``node.json`` cannot be read.
         """
         try:
@@ -55,7 +60,7 @@ class IdentityFile:
                 raise ConfigError(
                     f"{self._path_shown} has files but no {_PATH}; give the node its own data directory or an empty one"
                 ) from None
-            papers = Papers(cluster=cluster, name=name, node_id=uuid4().hex, incarnation=0)
+            papers = Papers(cluster=cluster, name=name, layout=layout, node_id=uuid4().hex, incarnation=0)
         if papers.cluster != cluster:
             raise ConfigError(
                 f"{self._path_shown} belongs to cluster {papers.cluster!r}, not {cluster!r}; "
@@ -64,6 +69,11 @@ class IdentityFile:
         if papers.name != name:
             raise ConfigError(
                 f"{self._path_shown} belongs to node {papers.name!r}, not {name!r}; correct [node] name or data_dir"
+            )
+        if papers.layout != layout:
+            raise ConfigError(
+                f"{self._path_shown} was made for {papers.layout}, not for {layout}; restore [cluster] "
+                "initial_members, partitions and replicas: they cannot be changed in this version"
             )
         started = replace(papers, incarnation=papers.incarnation + 1)
         self.save(replace(started, hold_floor=None))
@@ -75,6 +85,7 @@ class IdentityFile:
             "format": _FORMAT,
             "cluster": papers.cluster,
             "name": papers.name,
+            "layout": papers.layout,
             "node_id": papers.node_id,
             "incarnation": papers.incarnation,
             "hold_floor": papers.hold_floor,
@@ -91,6 +102,7 @@ class IdentityFile:
             return Papers(
                 cluster=str(fields["cluster"]),
                 name=str(fields["name"]),
+                layout=str(fields["layout"]),
                 node_id=str(fields["node_id"]),
                 incarnation=int(cast("int", fields["incarnation"])),
                 hold_floor=cast("int | None", fields["hold_floor"]),

@@ -72,7 +72,7 @@ class Server:
         self._metrics = Metrics()
         self._disk = OsDisk(config.data_dir)
         self._identity = IdentityFile(self._disk, config.data_dir)
-        self._papers = self._identity.start(config.cluster, config.name)
+        self._papers = self._identity.start(config.cluster, config.name, _layout(config))
         self._stop = asyncio.Event()
         self._exit_code = 0
 
@@ -198,7 +198,11 @@ class Server:
 
     def _remember(self, handshake: Handshake) -> None:
         self._papers = replace(self._papers, known=dict(handshake.known))
-        self._identity.save(replace(self._papers, hold_floor=None))
+        try:
+            self._identity.save(replace(self._papers, hold_floor=None))
+        except OSError as error:
+            # A full disk must not stop the reads; what was met is remembered with the next save.
+            self._event("peers_not_remembered", {"reason": str(error)})
 
     def _event(self, event: str, fields: dict[str, object]) -> None:
         self._log.info(event, **fields)
@@ -208,6 +212,12 @@ class Server:
         self._log.critical("fatal", error=repr(error), exc_info=error)
         sys.stderr.flush()
         os._exit(1)
+
+
+def _layout(config: NodeConfig) -> str:
+    members = sorted(config.members, key=lambda member: member.name)
+    places = " ".join(f"{each.name}({each.dc},{each.rack},{each.weight:g})" for each in members)
+    return f"members {places}, {config.partitions} partitions, replicas {config.replicas}"
 
 
 def _intake(node: Node) -> Intake:

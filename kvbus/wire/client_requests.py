@@ -29,6 +29,7 @@ MAX_ID_BYTES = 16
 MAX_DEADLINE_MS = 600_000
 MAX_TTL_MS = 1 << 46
 MAX_CONTEXT_BYTES = 1 << 16
+_SHOWN_CHARACTERS = 64
 
 _NODE_OPS = frozenset({"hello", "ping", "topology", "stats"})
 _COMMON = frozenset({"id", "op", "ks", "deadline_ms"})
@@ -146,9 +147,9 @@ class Intake:
             name = fields.get("ks", DEFAULT_KEYSPACE)
             keyspace = self._keyspaces.get(name) if isinstance(name, str) else None
             if keyspace is None:
-                return UnknownKeyspace(f"no keyspace {name!r}; there are: {', '.join(self._keyspaces)}")
+                return UnknownKeyspace(f"no keyspace {_clipped(name)}; there are: {', '.join(self._keyspaces)}")
             return Unsupported(f"{op} is not served by keyspaces of mode {keyspace.mode}")
-        return UnknownOp(f"no operation {op!r}")
+        return UnknownOp(f"no operation {_clipped(op)}")
 
     def _single(self, origin: ClientOrigin | PeerOrigin, request_id: int | bytes, fields: dict[str, object]) -> None:
         op = cast("str", fields["op"])
@@ -181,6 +182,9 @@ class Intake:
                 raise BadRequest("a key stands twice in the batch; send one operation a key")
             values = self._values(fields.get("values"), count, isinstance(origin, PeerOrigin))
             contexts = _contexts(fields.get("ctxs"), count)
+            room = self._limits.reply_bytes // 2
+            if sum([len(context) for context in contexts if context]) > room:
+                raise TooLarge(f"the contexts of a batch may have {room} bytes together; send fewer keys")
             columns = self._column("put", fields, options)
             columns.values += values
             columns.contexts += contexts
@@ -242,7 +246,7 @@ class Intake:
         if keyspace is None:
             if type(name) is not str:
                 raise BadRequest("ks must be text")
-            raise UnknownKeyspace(f"no keyspace {name!r}; there are: {', '.join(self._keyspaces)}")
+            raise UnknownKeyspace(f"no keyspace {_clipped(name)}; there are: {', '.join(self._keyspaces)}")
         if _KIND_OF[op] not in keyspace.operations:
             raise Unsupported(f"{op} is not served by keyspaces of mode {keyspace.mode}")
         return keyspace
@@ -330,7 +334,13 @@ def _request_id(fields: Mapping[str, object]) -> int | bytes:
 def _check_names(fields: Mapping[str, object], op: str) -> None:
     for name in sorted(fields):
         if name not in _FIELDS[op]:
-            raise BadRequest(f"{op} has no field {name!r}")
+            raise BadRequest(f"{op} has no field {_clipped(name)}")
+
+
+def _clipped(name: object) -> str:
+    """Show a name from outside: an error must not be as long as a request may be."""
+    shown = repr(name[:_SHOWN_CHARACTERS] if isinstance(name, str) else type(name).__name__)
+    return shown + "…" if isinstance(name, str) and len(name) > _SHOWN_CHARACTERS else shown
 
 
 def _context(context: object) -> bytes | None:

@@ -53,19 +53,20 @@ def test_a_stop_under_load_loses_nothing_that_was_acknowledged(cluster: LocalClu
     refused: set[str] = set()
     with cluster.connect("n1") as wire:
 
-        def listen() -> None:
-            while not wire.is_silent(1.0):
-                reply = wire.receive()
-                if code_of(reply) == "ok":
-                    acknowledged.append(cast("int", reply["id"]))
-                else:
-                    refused.add(code_of(reply))
+        def listen_once() -> None:
+            reply = wire.receive()
+            if code_of(reply) == "ok":
+                acknowledged.append(cast("int", reply["id"]))
+            else:
+                refused.add(code_of(reply))
 
         for number in range(LOAD):
             wire.send(id=number, op="put", key=b"load-%d" % number, value=b"%d" % number, w=2)
             if number == LOAD // 2:
+                listen_once()  # The node is at work, not only about to be.
                 cluster.signal("n1", signal.SIGTERM)
-        listen()
+        while not wire.is_silent(1.0):
+            listen_once()
     cluster.wait_for_end("n1")
     assert acknowledged
     assert refused <= {"shutting_down"}

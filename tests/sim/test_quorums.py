@@ -302,3 +302,13 @@ def test_a_receipt_says_what_the_reply_is_worth(op: str, demand: dict[str, Any],
     assert receipt["guarantee"] == guarantee
     assert receipt["acks"] == receipt["primary"] == len(receipt["replicas"])
     assert "receipt" not in world.ask(1, op, **fields)
+
+
+def test_a_small_demand_is_degraded_only_on_a_side_that_could_not_have_met_the_targets() -> None:
+    world = World(3)
+    assert "degraded" not in world.ask(0, "put", key=b"k", value=b"v", w=1)
+    assert "degraded" not in world.ask(0, "get", key=b"k", r=1)
+    world.crash(1)
+    world.crash(2)
+    for reply in (world.ask(0, "put", key=b"l", value=b"v", w=1), world.ask(0, "get", key=b"k", r=1)):
+        assert (reply["ok"], reply["degraded"], reply["acks"]) == (True, True, 1)

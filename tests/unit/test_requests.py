@@ -13,6 +13,7 @@ from kvbus.core.tick import Tick
 from kvbus.plugins import mode_plugin
 from kvbus.ports.mode import Limits
 from kvbus.wire.cbor import dumps
+from kvbus.wire.client_replies import encode_reply
 from kvbus.wire.client_requests import Intake, ServedKeyspace
 
 ORIGIN = ClientOrigin(b"client", False)
@@ -195,3 +196,16 @@ def test_every_frame_is_taken_whole_or_refused_whole(fields: dict[Any, Any], op:
         for columns in tick.requests:
             assert len(columns.keys) == len(columns.calls) == len(columns.slots)
             assert len(columns.values) == len(columns.contexts) == (0 if columns.kind == "get" else places)
+
+
+@pytest.mark.parametrize("fields", [{"op": "x" * 100_000}, {"op": "get", "ks": "x" * 100_000}, {"y" * 100_000: 1}])
+def test_an_error_is_short_whatever_the_request_was(fields: dict[str, object]) -> None:
+    _, (call,) = taken({"id": 1, "op": "ping", **fields})
+    assert len(encode_reply(call, 1 << 20)) < 1000
+
+
+def test_contexts_that_would_overfill_the_reply_are_refused() -> None:
+    contexts = [bytes(60_000)] * 40
+    assert code(
+        {"id": 1, "op": "mput", "keys": [b"%d" % i for i in range(40)], "values": [b""] * 40, "ctxs": contexts}
+    ) == ("too_large")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from kvbus.core.keyspace import Keyspace
+from kvbus.core.links import Links
 from kvbus.core.metrics import Metrics
 from kvbus.core.request import Call, ClientOrigin, Receipt, RequestColumns
 from kvbus.core.tick import Effects
@@ -27,8 +28,9 @@ class Answers:
     ``pending`` counts the operations taken and not yet settled.
     """
 
-    def __init__(self, me: NodeIndex, topology: Topology, reply_bytes: int, metrics: Metrics) -> None:
-        self._me = me
+    def __init__(self, links: Links, topology: Topology, reply_bytes: int, metrics: Metrics) -> None:
+        self._links = links
+        self._me = links.me
         self._topology = topology
         self._reply_bytes = reply_bytes
         self._metrics = metrics
@@ -55,7 +57,7 @@ class Answers:
         """Answer every open operation of ``batch`` with its token and, for reads, its values."""
         columns = batch.columns
         self._observe(columns, "ok", now - batch.started)
-        self.mark(batch, keyspace)
+        self.mark(batch, keyspace, now)
         if values is not None:
             for call, slot, found in zip(columns.calls, columns.slots, values, strict=True):
                 call.values[slot] = found
@@ -106,10 +108,17 @@ class Answers:
             return "quorum"
         return "eventual"
 
-    def mark(self, batch: Batch, keyspace: Keyspace) -> None:
-        """Note in each call what ``batch`` is worth: degraded, the receipt."""
+    def mark(self, batch: Batch, keyspace: Keyspace, now: float) -> None:
+        """Note in each call what ``batch`` is worth: degraded, the receipt.
+
+        A demand below the keyspace's own R or W is degraded where this side could not have met those either.
+        """
         acks = batch.answered.bit_count()
         degraded = not batch.requirement.met_by(batch.answered)
+        if batch.requirement.demanded:
+            target = keyspace.r if batch.columns.kind in ("get", "scan") else keyspace.w
+            alive = (self._links.responsive(now) & batch.replicas.mask).bit_count()
+            degraded = max(acks, alive) < min(target, len(batch.replicas.nodes))
         if not degraded and not batch.columns.options.receipt:
             return
         receipt = Receipt(

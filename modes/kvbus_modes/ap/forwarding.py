@@ -1,6 +1,7 @@
 """Writes that this node holds no copy of go to one that does: one hop, as one client request a batch.
 
-A forwarded batch has been sent to somebody, so its only failure is ``timeout``; it is never tried again elsewhere.
+A forwarded batch has been sent to somebody, so a failure on the way is ``timeout``; it is never tried
+again elsewhere. What the coordinator refuses, definitely, is passed on.
 """
 
 from __future__ import annotations
@@ -142,7 +143,11 @@ def _answers(reply: Mapping[str, object], count: int) -> bool:
                 return False
     if reply.get("degraded") and type(reply.get("acks")) is not int:
         return False
-    return receipt is None or (isinstance(receipt, dict) and set(Receipt._fields) == receipt.keys())
+    if receipt is None:
+        return True
+    if not isinstance(receipt, dict) or set(Receipt._fields) != receipt.keys():
+        return False
+    return type(cast("dict[str, object]", receipt)["acks"]) is int
 
 
 def _request_body(batch_id: BatchId, columns: RequestColumns) -> bytes:

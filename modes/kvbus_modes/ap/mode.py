@@ -64,7 +64,7 @@ class ApMode:
         if context.hold_floor is not None:
             self._hold.floor = context.hold_floor
         self._replica = Replica(context.engine)
-        self._answers = Answers(context.me, topology, context.limits.reply_bytes, context.metrics)
+        self._answers = Answers(links, topology, context.limits.reply_bytes, context.metrics)
         self._intake = Intake(
             {name: ServedKeyspace("ap", TOKEN, OPERATIONS) for name in self._keyspaces}, context.limits
         )

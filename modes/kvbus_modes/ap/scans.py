@@ -275,7 +275,7 @@ class Scans:
     def _take_run(self, batch: ScanBatch, now: float, wall_ms: int, out: Effects) -> None:
         """Add what the answers agree to have covered; ask for the next run, or answer the page."""
         batch.release(self._links)
-        self._answers.mark(batch, batch.keyspace)
+        self._answers.mark(batch, batch.keyspace, now)
         answers = list(batch.answers.values())
         frontiers = [answer.keys[-1] for answer in answers if not answer.exhausted]
         frontier = min(frontiers) if frontiers else batch.end
