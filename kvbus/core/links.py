@@ -27,7 +27,6 @@ class PeerLink:
         "_fresh",
         "_samples",
         "due_since",
-        "heard_at",
         "hedge_after",
         "is_up",
         "owed",
@@ -39,7 +38,6 @@ class PeerLink:
         self.owed = 0
         self.unheard_bytes = 0
         self.due_since: float | None = None
-        self.heard_at = 0.0
         self.hedge_after = hedge_first_seconds
         self._samples: list[float] = []
         self._cursor = 0
@@ -127,7 +125,6 @@ class Links:
     def heard(self, peer: NodeIndex, now: float) -> None:
         """Note that something came from ``peer``."""
         link = self._links[peer]
-        link.heard_at = now
         self._emptied(peer)
         link.due_since = now if link.owed else None
 

@@ -74,7 +74,6 @@ class Server:
         self._identity = IdentityFile(self._disk, config.data_dir)
         self._papers = self._identity.start(config.cluster, config.name, _layout(config))
         self._stop = asyncio.Event()
-        self._exit_code = 0
 
     async def run(self) -> int:
         """Serve until told to stop; return the exit code."""
@@ -128,7 +127,7 @@ class Server:
         await serving
         transport.close()
         self._close(node, engine)
-        return self._exit_code
+        return 0
 
     def _build_node(self, engine: Engine, topology: Topology) -> Node:
         config = self._config
@@ -182,13 +181,11 @@ class Server:
         self._event("stopping", {"pending": node.pending()})
         node.stopping = True
         give_up = monotonic() + _DRAIN_SECONDS
-        while node.pending() and monotonic() < give_up and not self._exit_code:
+        while node.pending() and monotonic() < give_up:
             await asyncio.sleep(_DRAIN_STEP_SECONDS)
 
     def _close(self, node: Node, engine: Engine) -> None:
         """Sync, and hand the version hold on to the next start: only a clean stop may."""
-        if self._exit_code:
-            return
         engine.close()
         floors = [mode.hand_over() for mode in node.modes.values()]
         self._papers = replace(self._papers, hold_floor=next((floor for floor in floors if floor is not None), None))
