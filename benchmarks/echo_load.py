@@ -63,6 +63,7 @@ async def serve(port: int) -> None:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     dealer = context.socket(zmq.DEALER)
     dealer.setsockopt(zmq.LINGER, 0)
+    dealer.set_hwm(0)
     dealer.connect(f"tcp://{HOST}:{port}")
     load = EchoLoad(dealer)
     loop = asyncio.get_running_loop()

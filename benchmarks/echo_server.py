@@ -20,6 +20,7 @@ async def serve(port: int) -> None:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     router = context.socket(zmq.ROUTER)
     router.setsockopt(zmq.LINGER, 0)
+    router.set_hwm(0)
     router.bind(f"tcp://{HOST}:{port}")
 
     def drain() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from kvbus.client.links import LinkState
 from kvbus.client.machine import ClientMachine, Send
 from kvbus.client.operation import Operation
+from kvbus.client.options import PLAIN, Terms
 from kvbus.core.ring import key_hash
 from kvbus.errors import ClientError
 from kvbus.wire.cbor import decode_map, dumps
@@ -17,12 +18,12 @@ NODES = (A, B, C)
 
 def put(key: bytes, value: bytes = b"v", ctx: bytes | None = None, deadline_ms: int = 5000) -> Operation:
     """Return a put."""
-    return Operation("put", "default", key, value, ctx, deadline_ms=deadline_ms)
+    return Operation("put", Terms("default", deadline_ms, PLAIN), key, value, ctx)
 
 
 def get(key: bytes, deadline_ms: int = 5000) -> Operation:
     """Return a get."""
-    return Operation("get", "default", key, deadline_ms=deadline_ms)
+    return Operation("get", Terms("default", deadline_ms, PLAIN), key)
 
 
 def body(send: Send) -> dict[str, object]:

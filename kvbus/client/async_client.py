@@ -41,11 +41,12 @@ class _Awaited(Operation):
     def settle(self, outcome: Outcome) -> None:
         """Resolve the future, unless its owner cancelled it."""
         future = self.future
-        if not future.done():
-            if isinstance(outcome, ClientError):
-                future.set_exception(outcome)
-            else:
-                future.set_result(outcome)
+        if future.done():
+            return
+        if isinstance(outcome, ClientError):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
 
 
 class _Gathering:

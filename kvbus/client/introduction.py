@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import cast
 
 from kvbus.client.operation import Operation
+from kvbus.client.options import Terms
 from kvbus.client.packing import FRAME_KEYS
 from kvbus.client.replies import MalformedReply, Outcome
 from kvbus.client.routing import RoutingTable
@@ -21,7 +22,7 @@ class _Question(Operation):
     __slots__ = ("introduction",)
 
     def __init__(self, introduction: Introduction, kind: str, fields: tuple[tuple[str, object], ...] = ()) -> None:
-        super().__init__(kind, DEFAULT_KEYSPACE, None, options=fields, deadline_ms=_DEADLINE_MS)
+        super().__init__(kind, Terms(DEFAULT_KEYSPACE, _DEADLINE_MS, fields), None)
         self.introduction = introduction
 
     def settle(self, outcome: Outcome) -> None:

@@ -215,7 +215,7 @@ class ClientMachine:
                 operation.settle(Overloaded(f"{MAX_OPEN} operations are open; await some before sending more"))
             del operations[max(0, room) :]
             for operation in operations:
-                operation.deadline = now + operation.deadline_ms * 0.001
+                operation.deadline = now + operation.terms.deadline_ms * 0.001
             self._waiting += operations
         if self._delayed:
             self._waiting += [operation for operation in self._delayed if operation.due <= now]
@@ -295,7 +295,7 @@ def _retry_after_ms(error: Overloaded) -> float:
 
 
 def _timeout(operation: Operation, address: str) -> Outcome:
-    message = f"no answer from {address} within {operation.deadline_ms} ms"
+    message = f"no answer from {address} within {operation.terms.deadline_ms} ms"
     if operation.kind in WRITES:
         return _unknown(message, "deadline")
     return RequestTimeout(f"{message}; ask again or set a longer deadline_ms", details={"cause": "deadline"})

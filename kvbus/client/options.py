@@ -59,6 +59,10 @@ class Terms(NamedTuple):
     deadline_ms: int
     options: Options
 
+    def beside(self, fields: Options) -> Terms:
+        """Return these terms with further request fields."""
+        return Terms(self.keyspace, self.deadline_ms, (*self.options, *fields)) if fields else self
+
 
 def terms(own: Terms, asked: Mapping[str, object], allowed: frozenset[str], operation: str) -> Terms:
     """Return ``own`` with what the caller asked for; ``allowed`` names the options of ``operation``.

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kvbus.client.operation import PACKED, Operation
+from kvbus.client.options import Terms
 from kvbus.client.routing import ANY_NODE, RoutingTable
 from kvbus.client.url import DEFAULT_KEYSPACE
 from kvbus.wire.cbor import dumps
@@ -18,6 +19,9 @@ FRAME_KEYS = 256
 """A quarter of what a node would take: several frames on their way keep client and nodes busy at the same time."""
 FRAME_BYTES = 1 << 20
 DEFAULT_DEADLINE_MS = 5000
+
+Shared = tuple[str, Terms, int, float]
+"""What operations of one frame have in common: kind, terms, replica set, deadline."""
 
 
 class Frame:
@@ -34,6 +38,11 @@ class Frame:
         self.operations: list[Operation] = []
         self.size_bytes = 0
 
+    def add(self, operation: Operation) -> None:
+        """Let ``operation`` travel in this frame too."""
+        self.operations.append(operation)
+        self.size_bytes += len(operation.key or b"") + len(operation.value or b"") + len(operation.ctx or b"")
+
     def encode(self, request_id: int, now: float) -> bytes:
         """Return the request's body."""
         operations = self.operations
@@ -46,11 +55,12 @@ class Frame:
             for name, value in (("key", first.key), ("value", first.value), ("ctx", first.ctx)):
                 if value is not None:
                     fields[name] = value
-        if first.keyspace != DEFAULT_KEYSPACE:
-            fields["ks"] = first.keyspace
-        fields.update(first.options)
+        keyspace, asked_ms, options = first.terms
+        if keyspace != DEFAULT_KEYSPACE:
+            fields["ks"] = keyspace
+        fields.update(options)
         left_ms = max(1, round((first.deadline - now) * 1000))
-        deadline_ms = min(first.deadline_ms, left_ms)
+        deadline_ms = min(asked_ms, left_ms)
         if deadline_ms != DEFAULT_DEADLINE_MS:
             fields["deadline_ms"] = deadline_ms
         return dumps(fields)
@@ -74,30 +84,33 @@ def pack(
     ``table`` is None where requests may go to any node; ``packing`` False gives each operation a frame of its own.
     """
     frames: list[Frame] = []
-    open_frames: dict[tuple[object, ...], Frame] = {}
+    open_frames: dict[Shared, Frame] = {}
     last_write: dict[bytes, int] = {}
+    shared: Shared | None = None
+    frame: Frame | None = None
     for operation in operations:
-        key, kind = operation.key, operation.kind
-        group = ANY_NODE if table is None or key is None else table.group_of(operation.keyspace, key)
-        if not packing or operation.alone or kind not in PACKED:
-            frame = Frame(group, len(frames))
+        key, kind, terms = operation.key, operation.kind, operation.terms
+        group = ANY_NODE if table is None or key is None else table.group_of(terms.keyspace, key)
+        if key is None or not packing or operation.alone or kind not in PACKED:
+            single = Frame(group, len(frames))
+            frames.append(single)
+            single.add(operation)
+            if key is not None and kind != "get":
+                last_write[key] = single.position
+            continue
+        # One turn's operations have one deadline; what waited longer must not hurry its neighbours.
+        asked = (kind, terms, group, operation.deadline)
+        if asked != shared:
+            shared, frame = asked, open_frames.get(asked)
+        if (
+            frame is None
+            or len(frame.operations) >= batch_keys
+            or frame.size_bytes >= FRAME_BYTES
+            or (kind == "put" and last_write.get(key, -1) >= frame.position)
+        ):
+            frame = open_frames[asked] = Frame(group, len(frames))
             frames.append(frame)
-        else:
-            # One turn's operations have one deadline; what waited longer must not hurry its neighbours.
-            shared = (kind, operation.keyspace, group, operation.options, operation.deadline)
-            found = open_frames.get(shared)
-            if (
-                found is None
-                or len(found.operations) >= batch_keys
-                or found.size_bytes >= FRAME_BYTES
-                or (kind == "put" and key is not None and last_write.get(key, -1) >= found.position)
-            ):
-                found = open_frames[shared] = Frame(group, len(frames))
-                frames.append(found)
-            frame = found
-        frame.operations.append(operation)
-        if key is not None:
-            frame.size_bytes += len(key) + len(operation.value or b"") + len(operation.ctx or b"")
-            if kind != "get":
-                last_write[key] = frame.position
+        frame.add(operation)
+        if kind == "put":
+            last_write[key] = frame.position
     return frames

@@ -22,29 +22,31 @@ Item = tuple[bytes, bytes] | tuple[bytes, bytes, bytes | None]
 
 Asked = Mapping[str, object]
 Request = TypeVar("Request", bound=Operation)
-Make = Callable[[str, str, bytes | None, bytes | None, bytes | None, Options, int], Request]
+Make = Callable[[str, Terms, bytes | None, bytes | None, bytes | None], Request]
 """A shell's own kind of operation."""
 
 
 def put(make: Make[Request], own: Terms, key: object, value: object, ctx: object, asked: Asked) -> Request:
     """Return a put."""
-    keyspace, deadline_ms, options = terms(own, asked, WRITE_OPTIONS, "put") if asked else own
+    if asked:
+        own = terms(own, asked, WRITE_OPTIONS, "put")
     if type(key) is not bytes or type(value) is not bytes:
         key, value = bytes_only(key, "key"), bytes_only(value, "value")
-    return make("put", keyspace, key, value, None if ctx is None else bytes_only(ctx, "ctx"), options, deadline_ms)
+    return make("put", own, key, value, None if ctx is None else bytes_only(ctx, "ctx"))
 
 
 def get(make: Make[Request], own: Terms, key: object, asked: Asked) -> Request:
     """Return a get."""
-    keyspace, deadline_ms, options = terms(own, asked, READ_OPTIONS, "get") if asked else own
-    return make("get", keyspace, bytes_only(key, "key"), None, None, options, deadline_ms)
+    if asked:
+        own = terms(own, asked, READ_OPTIONS, "get")
+    return make("get", own, bytes_only(key, "key"), None, None)
 
 
 def delete(make: Make[Request], own: Terms, key: object, ctx: object, asked: Asked) -> Request:
     """Return a delete."""
-    keyspace, deadline_ms, options = terms(own, asked, DELETE_OPTIONS, "delete") if asked else own
-    context = None if ctx is None else bytes_only(ctx, "ctx")
-    return make("delete", keyspace, bytes_only(key, "key"), None, context, options, deadline_ms)
+    if asked:
+        own = terms(own, asked, DELETE_OPTIONS, "delete")
+    return make("delete", own, bytes_only(key, "key"), None, None if ctx is None else bytes_only(ctx, "ctx"))
 
 
 def puts(make: Make[Request], own: Terms, items: Iterable[Item], asked: Asked) -> list[Request]:
@@ -61,5 +63,5 @@ def gets(make: Make[Request], own: Terms, keys: Iterable[bytes], asked: Asked) -
 
 def about_node(make: Make[Request], own: Terms, kind: str, fields: Options, asked: Asked) -> Request:
     """Return a request about a node: ``ping``, ``hello``, ``topology``, ``stats``."""
-    keyspace, deadline_ms, options = terms(own, asked, NODE_OPTIONS, kind) if asked else own
-    return make(kind, keyspace, None, None, None, (*options, *fields), deadline_ms)
+    agreed = terms(own, asked, NODE_OPTIONS, kind) if asked else own
+    return make(kind, agreed.beside(fields), None, None, None)

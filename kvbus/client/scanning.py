@@ -32,9 +32,8 @@ class Scan:
 
     def next_page(self, make: Make[Request]) -> Request:
         """Return the request for the next page."""
-        keyspace, deadline_ms, options = self._terms
         cursor: Options = () if self._cursor is None else (("cursor", self._cursor),)
-        return make("scan", keyspace, None, None, None, (*options, *self._fixed, *cursor), deadline_ms)
+        return make("scan", self._terms.beside((*self._fixed, *cursor)), None, None, None)
 
     def take(self, reply: Fields) -> list[ScanEntry]:
         """Return a page's entries and remember where to go on.

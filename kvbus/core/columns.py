@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
-from struct import pack, unpack_from
+from struct import iter_unpack, pack, unpack_from
 from typing import cast
 
 ABSENT = 0xFFFFFFFF
@@ -45,6 +45,8 @@ def unpack_column(data: bytes, offset: int = 0) -> tuple[list[bytes | None], int
     lengths = unpack_from(f"<{count}I", data, offset + _COUNT_BYTES)
     if ABSENT in lengths:
         return _unpack_sparse(data, lengths, start)
+    if count and lengths.count(lengths[0]) == count:
+        return _unpack_uniform(data, lengths[0], count, start)
     bounds = list(accumulate(lengths, initial=start))
     if bounds[-1] > len(data):
         raise ColumnError(f"column of {count} items at {offset} is cut short")
@@ -61,6 +63,15 @@ def unpack_full_column(data: bytes, offset: int = 0) -> tuple[list[bytes], int]:
     if None in items:
         raise ColumnError(f"column at {offset} has an absent item")
     return cast("list[bytes]", items), end
+
+
+def _unpack_uniform(data: bytes, length: int, count: int, start: int) -> tuple[list[bytes | None], int]:
+    end = start + length * count
+    if end > len(data):
+        raise ColumnError(f"column of {count} items at {start} is cut short")
+    if not length:
+        return [b""] * count, end
+    return [item for (item,) in iter_unpack(f"{length}s", data[start:end])], end
 
 
 def _unpack_sparse(data: bytes, lengths: tuple[int, ...], start: int) -> tuple[list[bytes | None], int]:

@@ -11,7 +11,7 @@ from kvbus.core.quorum import ReplicaSet
 from kvbus.core.request import RequestColumns
 from kvbus.core.topology import Topology
 
-_hash64 = mmh3.hash64
+_hash128 = mmh3.mmh3_x64_128_uintdigest
 
 
 class Located(NamedTuple):
@@ -35,7 +35,9 @@ class Locator:
     def locate(self, columns: RequestColumns) -> list[Located]:
         """Split ``columns`` by unordered replica set; order inside each part is kept."""
         prefix, shift, heads = self._prefix, self._shift, self._heads
-        partitions = [_hash64(prefix + key, 0, True, False)[0] >> shift for key in columns.keys]
+        # The partition is the topmost bits of the hash's first half, which the integer has as its lower one.
+        last = len(heads) - 1
+        partitions = [_hash128(prefix + key) >> shift & last for key in columns.keys]
         engine_keys = [heads[partition] + key for partition, key in zip(partitions, columns.keys, strict=True)]
         groups = self._topology.groups
         if len(groups) == 1:

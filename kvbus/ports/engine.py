@@ -40,11 +40,17 @@ class Engine(Protocol):
         """Return the records at ``keys``, in order, None where there is none."""
         ...
 
-    def apply(self, keys: Sequence[bytes], records: Sequence[bytes], encoded: bytes | None = None) -> Lsn:
+    def apply(
+        self,
+        keys: Sequence[bytes],
+        records: Sequence[bytes],
+        encoded: bytes | None = None,
+        previous: Sequence[bytes | None] | None = None,
+    ) -> Lsn:
         """Store ``records[i]`` at ``keys[i]`` and queue the batch for the log.
 
-        ``encoded``, where the caller has it already, is ``pack_column(keys) + pack_column(records)``.
-        A key may come twice; its last record wins.
+        What the caller has already saves work: ``encoded`` is ``pack_column(keys) + pack_column(records)``,
+        ``previous`` what ``multi_get(keys)`` gives now. A key may come twice; its last record wins.
 
         Raises:
             ReadOnly: the disk is full; nothing was stored.

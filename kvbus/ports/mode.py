@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from random import Random
 from typing import Protocol, runtime_checkable
 
 from kvbus.core.keyspace import Keyspace
@@ -48,10 +47,10 @@ class ModeContext:
     keyspaces: Mapping[str, Keyspace]
     engine: Engine
     links: Links
-    rng: Random
     limits: Limits
     metrics: Metrics
     incarnation: int
+    """Below 2^24, and higher at every start; a new data directory's first one is taken from the wall clock."""
     hold_floor: int | None
     """AP: the first version epoch of the hold that a clean stop handed on; None after an unclean one."""
 

@@ -2,6 +2,10 @@
 
 ``node.json`` is replaced in one durable step at every start, so that an incarnation is never used twice, and at a
 clean stop, which hands the version hold on to the next start.
+
+A directory's first incarnation is the minutes since 2025, each later start's is one more. So a directory that replaces
+a lost one begins above it, and gives no version number again that peers or clients still hold, as long as the node was
+not started more often than once a minute over the lost one's life, and its clock is not behind that one's start.
 """
 
 from __future__ import annotations
@@ -18,6 +22,10 @@ from kvbus.wire.handshake import Known
 
 _PATH = "node.json"
 _FORMAT = 1
+_YEAR_2025_MS = 1_735_689_600_000
+_MINUTE_MS = 60_000
+_INCARNATION_BITS = 24
+"""What is left of a version epoch's 64 bits above a start's own count."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,13 +52,14 @@ class IdentityFile:
         self._disk = disk
         self._path_shown = path_shown
 
-    def start(self, cluster: str, name: str, layout: str) -> Papers:
+    def start(self, cluster: str, name: str, layout: str, wall_ms: int) -> Papers:
         """Mint the papers in an empty directory or check the present ones; raise the incarnation, durably.
 
-        The result still carries the hold that a clean stop handed on; on the disk it is used up.
+        ``wall_ms`` is the wall clock in ms since 1970; only an empty directory needs it. The result still carries the
+        hold that a clean stop handed on; on the disk it is used up.
 
         Raises:
-            ConfigError: the directory belongs to another node, cluster or layout.
+            ConfigError: the directory belongs to another node, cluster or layout; or it is empty and the clock wrong.
             CorruptionError: ``node.json`` cannot be read.
         """
         try:
@@ -60,7 +69,7 @@ class IdentityFile:
                 raise ConfigError(
                     f"{self._path_shown} has files but no {_PATH}; give the node its own data directory or an empty one"
                 ) from None
-            papers = Papers(cluster=cluster, name=name, layout=layout, node_id=uuid4().hex, incarnation=0)
+            papers = self._minted(cluster, name, layout, wall_ms)
         if papers.cluster != cluster:
             raise ConfigError(
                 f"{self._path_shown} belongs to cluster {papers.cluster!r}, not {cluster!r}; "
@@ -78,6 +87,16 @@ class IdentityFile:
         started = replace(papers, incarnation=papers.incarnation + 1)
         self.save(replace(started, hold_floor=None))
         return started
+
+    def _minted(self, cluster: str, name: str, layout: str, wall_ms: int) -> Papers:
+        """Return the papers as they were before the directory's first start."""
+        minutes = (wall_ms - _YEAR_2025_MS) // _MINUTE_MS
+        if not 0 < minutes < 1 << _INCARNATION_BITS:
+            raise ConfigError(
+                f"this machine's clock is {minutes} minutes past 2025-01-01T00:00Z; set it right and start again: "
+                "a new data directory counts its version numbers from there"
+            )
+        return Papers(cluster=cluster, name=name, layout=layout, node_id=uuid4().hex, incarnation=minutes - 1)
 
     def save(self, papers: Papers) -> None:
         """Replace ``node.json`` durably."""

@@ -11,8 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
-from random import Random
-from time import monotonic
+from time import monotonic, time
 
 import structlog
 
@@ -72,7 +71,7 @@ class Server:
         self._metrics = Metrics()
         self._disk = OsDisk(config.data_dir)
         self._identity = IdentityFile(self._disk, config.data_dir)
-        self._papers = self._identity.start(config.cluster, config.name, _layout(config))
+        self._papers = self._identity.start(config.cluster, config.name, _layout(config), int(time() * 1000))
         self._stop = asyncio.Event()
 
     async def run(self) -> int:
@@ -140,7 +139,6 @@ class Server:
             keyspaces=config.keyspaces,
             engine=engine,
             links=links,
-            rng=Random(),
             limits=config.limits,
             metrics=self._metrics,
             incarnation=self._papers.incarnation,

@@ -21,15 +21,12 @@ from kvbus.core.request import (
 from kvbus.core.tick import Tick
 from kvbus.errors import BadRequest, ClientError, TooLarge, UnknownKeyspace, UnknownOp, Unsupported
 from kvbus.ports.mode import Limits
+from kvbus.wire import request_fields
 from kvbus.wire.cbor import CborError, decode_map
 
 DEFAULT_KEYSPACE = "default"
-MAX_ID = 1 << 53
-MAX_ID_BYTES = 16
 MAX_DEADLINE_MS = 600_000
 MAX_TTL_MS = 1 << 46
-MAX_CONTEXT_BYTES = 1 << 16
-_SHOWN_CHARACTERS = 64
 
 _NODE_OPS = frozenset({"hello", "ping", "topology", "stats"})
 _COMMON = frozenset({"id", "op", "ks", "deadline_ms"})
@@ -57,6 +54,9 @@ _PLAIN: Mapping[str, frozenset[str]] = {
 }
 """The fields with which a request asks for nothing beyond its operation, in every mode."""
 _WITH_CONTEXT = {op: names | _FIELDS[op] & {"ctx", "ctxs"} for op, names in _PLAIN.items()}
+_EVERY_MODES = frozenset(
+    {"id", "op", "ks", "key", "value", "keys", "values", "prefix", "limit", "cursor", "with_values"}
+)
 _UNSERVED = frozenset({"cas", "update"})
 _KIND_OF = {"get": "get", "mget": "get", "put": "put", "mput": "put", "delete": "delete", "scan": "scan"}
 
@@ -102,7 +102,7 @@ class Intake:
             if len(body) > self._limits.request_bytes:
                 raise TooLarge(f"a request body may have {self._limits.request_bytes} bytes, this one has {len(body)}")
             fields = decode_map(body)
-            request_id = _request_id(fields)
+            request_id = request_fields.request_id(fields)
             named = fields.get("op")
             if type(named) is not str:
                 raise BadRequest("op must be text")
@@ -147,20 +147,22 @@ class Intake:
             name = fields.get("ks", DEFAULT_KEYSPACE)
             keyspace = self._keyspaces.get(name) if isinstance(name, str) else None
             if keyspace is None:
-                return UnknownKeyspace(f"no keyspace {_clipped(name)}; there are: {', '.join(self._keyspaces)}")
+                return UnknownKeyspace(
+                    f"no keyspace {request_fields.clipped(name)}; there are: {', '.join(self._keyspaces)}"
+                )
             return Unsupported(f"{op} is not served by keyspaces of mode {keyspace.mode}")
-        return UnknownOp(f"no operation {_clipped(op)}")
+        return UnknownOp(f"no operation {request_fields.clipped(op)}")
 
     def _single(self, origin: ClientOrigin | PeerOrigin, request_id: int | bytes, fields: dict[str, object]) -> None:
         op = cast("str", fields["op"])
         keyspace = self._keyspace(fields, op)
         options = self._options(fields, op, keyspace)
-        key = self._key(fields.get("key"))
+        key = request_fields.key(fields.get("key"), self._limits)
         if op == "get":
             columns = self._column("get", fields, options)
         else:
-            value = self._value(fields.get("value")) if op == "put" else None
-            context = _context(fields.get("ctx"))
+            value = request_fields.value(fields.get("value"), self._limits) if op == "put" else None
+            context = request_fields.context(fields.get("ctx"))
             columns = self._column(op, fields, options)
             columns.values.append(value)
             columns.contexts.append(context)
@@ -173,17 +175,19 @@ class Intake:
         op = cast("str", fields["op"])
         keyspace = self._keyspace(fields, op)
         options = self._options(fields, op, keyspace)
-        keys = self._keys(fields.get("keys"))
+        keys = request_fields.keys(fields.get("keys"), self._limits)
         count = len(keys)
         if op == "mget":
             columns = self._column("get", fields, options)
         else:
             if len(set(keys)) != count and not isinstance(origin, PeerOrigin):
                 raise BadRequest("a key stands twice in the batch; send one operation a key")
-            values = self._values(fields.get("values"), count, isinstance(origin, PeerOrigin))
-            contexts = _contexts(fields.get("ctxs"), count)
+            values = request_fields.values(
+                fields.get("values"), count, self._limits, from_peer=isinstance(origin, PeerOrigin)
+            )
+            contexts = request_fields.contexts(fields.get("ctxs"), count)
             room = self._limits.reply_bytes // 2
-            if sum([len(context) for context in contexts if context]) > room:
+            if sum(map(len, filter(None, contexts))) > room:
                 raise TooLarge(f"the contexts of a batch may have {room} bytes together; send fewer keys")
             columns = self._column("put", fields, options)
             columns.values += values
@@ -208,7 +212,7 @@ class Intake:
         cursor = fields.get("cursor")
         if cursor is not None and type(cursor) is not bytes:
             raise BadRequest("cursor must be the bytes of an earlier reply")
-        with_values = _flag(fields, "with_values")
+        with_values = request_fields.flag(fields, "with_values")
         call = Call(origin, request_id, "scan", "scan", 1, False)
         name = cast("str", fields.get("ks", DEFAULT_KEYSPACE))
         self._scans.append(ScanRequest(call, name, options, prefix, limit, cursor, with_values))
@@ -224,8 +228,8 @@ class Intake:
             raise BadRequest("v must be an unsigned integer")
         if type(fields.get("client", "")) is not str:
             raise BadRequest("client must be text")
-        _uint(fields, "deadline_ms", 1, MAX_DEADLINE_MS)
-        _uint(fields, "epoch", 0, MAX_ID - 1)
+        request_fields.uint(fields, "deadline_ms", 1, MAX_DEADLINE_MS)
+        request_fields.uint(fields, "epoch", 0, request_fields.MAX_ID - 1)
         call = Call(origin, request_id, op, op, 1, False)
         self._node_requests.append(NodeRequest(call, fields))
 
@@ -246,7 +250,9 @@ class Intake:
         if keyspace is None:
             if type(name) is not str:
                 raise BadRequest("ks must be text")
-            raise UnknownKeyspace(f"no keyspace {_clipped(name)}; there are: {', '.join(self._keyspaces)}")
+            raise UnknownKeyspace(
+                f"no keyspace {request_fields.clipped(name)}; there are: {', '.join(self._keyspaces)}"
+            )
         if _KIND_OF[op] not in keyspace.operations:
             raise Unsupported(f"{op} is not served by keyspaces of mode {keyspace.mode}")
         return keyspace
@@ -272,106 +278,19 @@ class Intake:
         if level is not None and type(level) is not str:
             raise BadRequest("cl must be text")
         return Options(
-            r=_uint(fields, "r", 1, 255),
-            w=_uint(fields, "w", 1, 255),
-            pr=_uint(fields, "pr", 1, 255),
-            pw=_uint(fields, "pw", 1, 255),
+            r=request_fields.uint(fields, "r", 1, 255),
+            w=request_fields.uint(fields, "w", 1, 255),
+            pr=request_fields.uint(fields, "pr", 1, 255),
+            pw=request_fields.uint(fields, "pw", 1, 255),
             cl=level,
-            ttl_ms=_uint(fields, "ttl_ms", 1, MAX_TTL_MS),
-            deadline_ms=_uint(fields, "deadline_ms", 1, MAX_DEADLINE_MS) or DEFAULT_OPTIONS.deadline_ms,
-            receipt=_flag(fields, "receipt"),
-            explain=_flag(fields, "explain"),
+            ttl_ms=request_fields.uint(fields, "ttl_ms", 1, MAX_TTL_MS),
+            deadline_ms=request_fields.uint(fields, "deadline_ms", 1, MAX_DEADLINE_MS) or DEFAULT_OPTIONS.deadline_ms,
+            receipt=request_fields.flag(fields, "receipt"),
+            explain=request_fields.flag(fields, "explain"),
         )
-
-    def _key(self, key: object) -> bytes:
-        if type(key) is not bytes:
-            raise BadRequest("key must be bytes")
-        if not 1 <= len(key) <= self._limits.key_bytes:
-            if not key:
-                raise BadRequest("key must not be empty")
-            raise TooLarge(f"a key may have {self._limits.key_bytes} bytes, this one has {len(key)}")
-        return key
-
-    def _keys(self, keys: object) -> list[bytes]:
-        if type(keys) is not list:
-            raise BadRequest("keys must be an array of bytes")
-        items = cast("list[object]", keys)
-        if len(items) > self._limits.batch_keys:
-            raise TooLarge(f"a batch may have {self._limits.batch_keys} keys, this one has {len(items)}")
-        if not items:
-            raise BadRequest("keys must not be empty")
-        return [self._key(key) for key in items]
-
-    def _value(self, value: object) -> bytes:
-        if type(value) is not bytes:
-            raise BadRequest("value must be bytes")
-        if len(value) > self._limits.value_bytes:
-            raise TooLarge(f"a value may have {self._limits.value_bytes} bytes, this one has {len(value)}")
-        return value
-
-    def _values(self, values: object, count: int, from_peer: bool) -> list[bytes | None]:
-        """Check a batch's values; only a peer that forwards deletes may send null ones."""
-        if type(values) is not list or len(cast("list[object]", values)) != count:
-            raise BadRequest(f"values must be an array of {count} byte strings, one for each key")
-        items = cast("list[object]", values)
-        return [None if value is None and from_peer else self._value(value) for value in items]
-
-
-_EVERY_MODES = frozenset(
-    {"id", "op", "ks", "key", "value", "keys", "values", "prefix", "limit", "cursor", "with_values"}
-)
-
-
-def _request_id(fields: Mapping[str, object]) -> int | bytes:
-    request_id = fields.get("id")
-    if type(request_id) is int and 0 <= request_id < MAX_ID:
-        return request_id
-    if type(request_id) is bytes and len(request_id) <= MAX_ID_BYTES:
-        return request_id
-    raise BadRequest(f"id must be an unsigned integer below 2^53 or at most {MAX_ID_BYTES} bytes")
 
 
 def _check_names(fields: Mapping[str, object], op: str) -> None:
     for name in sorted(fields):
         if name not in _FIELDS[op]:
-            raise BadRequest(f"{op} has no field {_clipped(name)}")
-
-
-def _clipped(name: object) -> str:
-    """Show a name from outside: an error must not be as long as a request may be."""
-    shown = repr(name[:_SHOWN_CHARACTERS] if isinstance(name, str) else type(name).__name__)
-    return shown + "…" if isinstance(name, str) and len(name) > _SHOWN_CHARACTERS else shown
-
-
-def _context(context: object) -> bytes | None:
-    if context is None:
-        return None
-    if type(context) is not bytes:
-        raise BadRequest("ctx must be the bytes of an earlier reply")
-    if len(context) > MAX_CONTEXT_BYTES:
-        raise TooLarge(f"a ctx may have {MAX_CONTEXT_BYTES} bytes, this one has {len(context)}")
-    return context
-
-
-def _contexts(contexts: object, count: int) -> list[bytes | None]:
-    if contexts is None:
-        return [None] * count
-    if type(contexts) is not list or len(cast("list[object]", contexts)) != count:
-        raise BadRequest(f"ctxs must be an array of {count} contexts, one for each key (null where there is none)")
-    return [_context(context) for context in cast("list[object]", contexts)]
-
-
-def _uint(fields: Mapping[str, object], name: str, low: int, high: int) -> int | None:
-    value = fields.get(name)
-    if value is None:
-        return None
-    if type(value) is not int or not low <= value <= high:
-        raise BadRequest(f"{name} must be an integer from {low} to {high}")
-    return value
-
-
-def _flag(fields: Mapping[str, object], name: str) -> bool:
-    value = fields.get(name, False)
-    if type(value) is not bool:
-        raise BadRequest(f"{name} must be true or false")
-    return value
+            raise BadRequest(f"{op} has no field {request_fields.clipped(name)}")

@@ -134,14 +134,19 @@ class MemoryEngine:
             self._refuse()
         return self._table.multi_get(keys)
 
-    def apply(self, keys: Sequence[bytes], records: Sequence[bytes], encoded: bytes | None = None) -> Lsn:
+    def apply(
+        self,
+        keys: Sequence[bytes],
+        records: Sequence[bytes],
+        encoded: bytes | None = None,
+        previous: Sequence[bytes | None] | None = None,
+    ) -> Lsn:
         """Store ``records[i]`` at ``keys[i]`` and queue the batch for the log (see the port)."""
         if not self._running:
             self._refuse()
         if self._read_only:
             raise ReadOnly(_FULL_MESSAGE)
-        undo = self._table.put(keys, records)
-        self._undos.append(undo)
+        self._undos.append(self._table.put(keys, records, previous))
         self._payloads.append(pack_column(keys) + pack_column(records) if encoded is None else encoded)
         self._applied = Lsn(self._applied + 1)
         return self._applied

@@ -50,15 +50,20 @@ class Memtable:
         """Return the records at ``keys``, in order, None where there is none."""
         return list(map(self._records.get, keys))
 
-    def put(self, keys: Sequence[bytes], records: Sequence[bytes]) -> Undo:
+    def put(
+        self, keys: Sequence[bytes], records: Sequence[bytes], previous: Sequence[bytes | None] | None = None
+    ) -> Undo:
         """Store ``records[i]`` at ``keys[i]``; of a key that comes twice the last one wins.
+
+        ``previous`` is what ``multi_get(keys)`` gives now, if the caller knows it.
 
         Raises:
             ValueError: the two differ in length; nothing was stored.
         """
         if len(keys) != len(records):
             raise ValueError(f"{len(keys)} keys, {len(records)} records")
-        previous = self.multi_get(keys)
+        if previous is None:
+            previous = self.multi_get(keys)
         known = len(self._records)
         self._records.update(zip(keys, records, strict=True))
         grown = len(self._records) - known

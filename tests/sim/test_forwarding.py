@@ -92,6 +92,27 @@ def test_an_error_at_the_coordinator_is_relayed_with_its_details() -> None:
     assert world.ask(node, "put", key=key, value=b"v", ctx=b"forged")["error"]["code"] == "bad_request"
 
 
+def test_each_relayed_operation_is_counted_by_its_outcome() -> None:
+    world, key = World(5), b"k"
+    node = stranger(world, key)
+    coordinator = owners(world, key)[0]
+    for other in owners(world, key)[1:]:
+        world.network.set_link(node, other, False)
+    for number in range(100):
+        world.ask(coordinator, "put", key=key, value=b"%d" % number)
+    near = next(b"%d" % n for n in range(1000) if set(owners(world, b"%d" % n)) == set(owners(world, key)))
+    seconds = world.nodes[node].metrics.request_seconds
+    world.ask(node, "mput", keys=[key, near], values=[b"v", b"v"])
+    assert {outcome: sum(seconds["put", "ap", outcome].counts) for _, _, outcome in seconds} == {
+        "ok": 1,
+        "too_many_siblings": 1,
+    }
+    world.ask(node, "put", key=key, value=b"v")
+    assert sum(seconds["put", "ap", "too_many_siblings"].counts) == 2
+    assert sum(seconds["put", "ap", "ok"].counts) == 1
+    assert world.nodes[node].pending() == 0
+
+
 def test_options_travel_with_the_put() -> None:
     world, key = World(5), b"k"
     node = stranger(world, key)

@@ -127,7 +127,7 @@ def wrong_answers() -> list[tuple[int, bytes]]:
     ]  # fmt: skip
     return [
         (READ_ANSWER, pack_column([])),
-        (READ_ANSWER, pack_column([record, record, record])),
+        (READ_ANSWER, pack_column([record] * 21)),
         (READ_ANSWER, pack_column([bad_record, None])),
         (READ_ANSWER, pack_column([b"", b"\x01"])),
         (READ_ANSWER, pack_column([record + b"x", record])),

@@ -120,6 +120,26 @@ def test_a_demand_that_this_side_cannot_meet_is_refused_and_nothing_is_stored(
     assert world.engines[0].applied_lsn == 0
 
 
+@pytest.mark.parametrize("demand", [{"w": 2}, {"pw": 2}, {"cl": "quorum"}])
+def test_a_demand_on_replicas_that_take_no_more_bytes_is_refused_and_nothing_is_stored(demand: dict[str, Any]) -> None:
+    world = World(3)
+    for peer in (1, 2):
+        world.nodes[0].links.sent(NodeIndex(peer), world.time.now, 65 << 20)
+    refused = world.ask(0, "put", key=b"k", value=b"v", **demand)
+    assert code(refused) == ("no_quorum", True)
+    assert (refused["error"]["required"], refused["error"]["alive"]) == (2, 1)
+    assert world.engines[0].applied_lsn == 0
+    assert world.ask(0, "get", key=b"k", r=2)["values"] == []
+
+
+def test_a_target_on_replicas_that_take_no_more_bytes_is_degraded() -> None:
+    world = World(3)
+    for peer in (1, 2):
+        world.nodes[0].links.sent(NodeIndex(peer), world.time.now, 65 << 20)
+    put = world.ask(0, "put", key=b"k", value=b"v")
+    assert (put["ok"], put["degraded"], put["acks"]) == (True, True, 1)
+
+
 def test_more_than_n_can_never_be_met() -> None:
     world = World(3)
     refused = world.ask(0, "put", key=b"k", value=b"v", w=4)
@@ -263,6 +283,21 @@ def test_a_late_ack_and_a_late_answer_change_nothing() -> None:
     assert len(world.replies) == 1
     status = world.nodes[0].modes["ap"].status()
     assert status == dict.fromkeys(status, 0)
+
+
+@pytest.mark.parametrize("outcome", ["answered", "failed"])
+def test_a_read_that_was_replied_to_is_forgotten_within_a_second(outcome: str) -> None:
+    world = World(3)
+    world.network.slow = {(1, 0): 100.0} if outcome == "answered" else {(1, 0): 100.0, (2, 0): 100.0}
+    deadline_ms = 600_000 if outcome == "answered" else 1000
+    for number in range(4):
+        reply = world.ask(0, "get", key=b"%d" % number, r=2, deadline_ms=deadline_ms)
+        assert reply["ok"] is (outcome == "answered")
+    assert world.nodes[0].modes["ap"].status()["open_reads"] == (2 if outcome == "answered" else 0)
+    world.time.run(1.01)
+    assert world.nodes[0].modes["ap"].status()["open_reads"] == 0
+    world.time.run(0.5)
+    assert world.nodes[0].links.states(world.time.now)[NodeIndex(1)] == "silent"
 
 
 def test_an_ack_behind_its_deadline_changes_nothing() -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 from typing import Any
 
 import pytest
 
+from kvbus.core.keyspace import partition_of_key
 from kvbus.core.ring import key_hash, partition_of
+from kvbus.core.tick import Tick
+from kvbus.core.types import Epoch, NodeIndex
 from kvbus.ports.mode import Limits
-from kvbus_modes.ap.frames import SCAN
+from kvbus.wire.peer_frames import pack_head, unpack_head
+from kvbus_modes.ap.frames import MAX_SCAN_PARTITIONS, SCAN, SCAN_ANSWER, read_scan, write_payload
+from tests.sim.copies import store, version
 from tests.sim.world import Reply, World
 
 
@@ -86,6 +92,97 @@ def test_thousands_of_deleted_keys_are_passed_over_in_one_page() -> None:
         reply = world.ask(0, "scan", limit=1, r=r)
         assert (reply["keys"], reply["cursor"]) == ([], None)
     assert sum(frame[0] == SCAN for frame in asked) < 20
+
+
+def deleted(count: int, *kept: bytes, **settings: Any) -> World:
+    """Return a world that holds ``count`` deleted keys, and some that are not."""
+    world = World(3, **settings)
+    records = {b"%d" % number: version(None) for number in range(count)}
+    for node in range(3):
+        store(world, node, {**records, **{key: version(key) for key in kept}})
+    return world
+
+
+@pytest.mark.parametrize("scans", [1, 10])
+def test_what_comes_during_a_scan_of_deleted_keys_is_served_before_its_end(scans: int) -> None:
+    world = deleted(10_000, b"kept")
+    world.time.run(1)
+    began = world.time.now
+    order: list[int] = []
+    world.on_reply = lambda reply: order.append(reply["id"])
+    ids = world.send_together(0, [{"op": "scan", "r": 1}] * scans)
+    get = world.send(0, "get", key=b"k", r=1)
+    world.time.run(1)
+    assert order == [get, *ids]
+    assert [(world.replies[scan]["keys"], world.replies[scan]["cursor"]) for scan in ids] == [([b"kept"], None)] * scans
+    assert world.replied_at[ids[-1]] - began < 0.001
+    assert world.nodes[0].pending() == 0
+
+
+def test_a_scan_of_few_keys_is_answered_in_the_tick_it_came_in() -> None:
+    world = deleted(500)
+    scan = world.send(0, "scan", r=1)
+    world.time.run(0.0001)
+    assert world.replies[scan]["cursor"] is None
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_scans_that_wait_for_their_turn_end_with_their_deadline_or_a_lost_link(lost: bool) -> None:
+    world = deleted(20_000)
+    ids = world.send_together(0, [{"op": "scan", "r": 3, "deadline_ms": 1000}] * 10)
+    world.time.at(0.0001, lambda: world.network.silence(0, 1, 2))
+    if lost:
+        world.time.at(0.0001, lambda: world.network.set_link(0, 1, False))
+    world.time.run(2)
+    codes = {world.replies[scan]["error"]["code"] for scan in ids}
+    assert codes <= ({"timeout", "no_quorum"} if lost else {"timeout"})
+    assert max(world.replied_at.values()) <= 1.0
+    assert world.nodes[0].pending() == 0
+
+
+def test_a_page_that_takes_too_long_ends_early_and_the_next_one_goes_on() -> None:
+    world = deleted(3000, b"kept")
+    world.network.slow = {(1, 0): 0.1, (2, 0): 0.1}
+    found = pages(world, 0, limit=20, deadline_ms=1000)
+    assert [page["ok"] for page in found] == [True] * len(found)
+    assert not any("degraded" in page for page in found)
+    assert [key for page in found for key in page["keys"]] == [b"kept"]
+    assert 2 < len(found) < 10
+
+
+def test_many_partitions_are_asked_for_in_parts() -> None:
+    world, keys = filled(3, 60, partitions=1024)
+    spans: list[int] = []
+
+    def tap(way: tuple[int, int], frames: list[bytes]) -> None:
+        for start, end, _, _ in (read_scan(frame) for frame in frames if frame[0] == SCAN):
+            spans.append(partition_of_key(end) - partition_of_key(start) + 1)
+
+    world.network.tap = tap
+    assert world.ask(0, "scan")["keys"] == in_order(world, keys)
+    assert (len(spans), max(spans)) == (1024 // MAX_SCAN_PARTITIONS, MAX_SCAN_PARTITIONS)
+
+
+def test_a_replica_with_an_unsound_answer_is_replaced_at_once() -> None:
+    world, keys = filled(3, 20)
+    world.network.cut = {(1, 0): None}
+
+    def answer(way: tuple[int, int], frames: list[bytes]) -> None:
+        for frame in (frame for frame in frames if way == (0, 1) and frame[0] == SCAN):
+            bad = write_payload([read_scan(frame)[0] + b"k"], [b"\x01\x01\x00 no record"])
+            forged = pack_head(SCAN_ANSWER, space=0, batch=unpack_head(frame).batch, epoch=Epoch(1)) + bad
+            world.deliver(0, partial(_arrive, forged))
+
+    world.network.tap = answer
+    before = world.time.now
+    for _ in range(2):
+        assert world.ask(0, "scan", r=2)["keys"] == in_order(world, keys)
+    assert world.nodes[0].metrics.peer_protocol_errors_total > 0
+    assert world.time.now - before < 0.05
+
+
+def _arrive(frame: bytes, tick: Tick) -> None:
+    tick.frames.append((NodeIndex(1), frame))
 
 
 def test_a_page_ends_where_the_reply_is_full() -> None:

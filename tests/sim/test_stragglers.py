@@ -129,3 +129,14 @@ def test_what_was_durable_when_an_append_failed_is_acknowledged() -> None:
 
     world.deliver(0, fill)
     assert world.replies[put]["ok"]
+
+
+def test_writes_that_were_replied_to_are_forgotten_within_a_second() -> None:
+    world = World(3)
+    world.network.slow = {(1, 0): 100.0}
+    for number in range(4):
+        assert world.ask(0, "put", key=b"%d" % number, value=b"v", deadline_ms=600_000)["ok"]
+    assert world.nodes[0].modes["ap"].status()["open_writes"] == 4
+    world.time.run(1.1)
+    assert world.nodes[0].modes["ap"].status()["open_writes"] == 0
+    assert world.nodes[0].links.states(world.time.now)[NodeIndex(1)] == "silent"

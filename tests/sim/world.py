@@ -41,13 +41,13 @@ class World:
     """
 
     def __init__(self, nodes: int = 3, *, seed: int = 0, replicas: int = 3, plugin: ModePlugin | None = None,
-                 limits: Limits | None = None, **keyspace: Any) -> None:  # fmt: skip
+                 limits: Limits | None = None, partitions: int = 16, **keyspace: Any) -> None:  # fmt: skip
         self.rng, self.time, self.digest = Random(seed), Timeline(), sha256()
         self.network = Network(self.time, self.rng, self.deliver)
         self.plugin, self.limits = plugin or mode_plugin("ap"), limits or Limits()
         self.keyspace = Keyspace(name="default", mode=self.plugin.name, n=min(replicas, nodes), **keyspace)
         members = [Member(name=f"n{i + 1}", client="", peer="", gossip="") for i in range(nodes)]
-        self.topology = Topology.first(members=members, partitions=16, replicas=self.keyspace.n)
+        self.topology = Topology.first(members=members, partitions=partitions, replicas=self.keyspace.n)
         self.down: dict[int, None] = dict.fromkeys(range(nodes))
         self.disks, self.starts = [MemoryDisk() for _ in range(nodes)], [0] * nodes
         self.engines: dict[int, Engine] = {}
@@ -69,7 +69,7 @@ class World:
         links, name = Links(me, len(self.disks)), self.plugin.name
         mode = self.plugin.create(ModeContext(
             me=me, topology=self.topology, keyspaces=keyspaces, engine=engine, links=links, limits=self.limits,
-            rng=Random(self.rng.random()), metrics=metrics, incarnation=self.starts[i], hold_floor=None,
+            metrics=metrics, incarnation=self.starts[i], hold_floor=None,
         ))  # fmt: skip
         self.nodes[i] = Node(
             identity=Identity(me=me, name=f"n{i + 1}", cluster="sim", version="0"), topology=self.topology,

@@ -8,6 +8,8 @@ import pytest
 
 from kvbus_modes.ap import acceptance, siblings
 from kvbus_modes.ap.acceptance import accept, all_sound, check
+from kvbus_modes.ap.overwrites import overwrite, takes_place
+from kvbus_modes.ap.record import decode_record
 from kvbus_modes.ap.siblings import Hold, coordinate, read
 
 BLOCK = 1 << 20
@@ -34,6 +36,7 @@ class History:
         self.seen: list[bytes] = [b""]
         self.records: list[bytes] = []
         self.quick = 0
+        self.usual = 0
 
     def step(self) -> None:
         """Make one put at one coordinator and take it, or an old one, at another replica."""
@@ -44,7 +47,11 @@ class History:
         value = None if random.random() < 0.1 else bytes(random.randrange(4))
         expiry_ms = 10 if value is not None and random.random() < 0.1 else None
         before, arguments = twin(self.holds[at]), (here, context, value, expiry_ms, len(self.records))
+        records, tokens, others = overwrite([here], [context], [value], expiry_ms, len(self.records), before)
         record, token = coordinate(*arguments, self.holds[at], CAP)
+        if not others:
+            assert (records, tokens) == ([record], [token])
+            self.usual += 1
         assert (record, token) == siblings._coordinate_any(*arguments, before, CAP)
         assert before.next_epoch == self.holds[at].next_epoch
         self.copies[at] = record
@@ -72,6 +79,7 @@ def test_the_quick_ways_give_what_the_general_way_gives(seed: int) -> None:
     for _ in range(60):
         history.step()
     assert history.quick
+    assert history.usual
 
 
 def test_coordinators_in_turn_take_the_quick_ways() -> None:
@@ -80,7 +88,7 @@ def test_coordinators_in_turn_take_the_quick_ways() -> None:
     for number in range(1, 12):
         present = record
         record, context = coordinate(present, context, b"%d" % number, None, number, holds[number % 3], CAP)
-        assert acceptance._follows(record, present) or acceptance._follows_all(record, present) or number <= 3
+        assert takes_place(record, present) or acceptance._follows_all(record, present) or number <= 3
     assert siblings.joined_vector(record) == context
 
 
@@ -100,4 +108,24 @@ def test_a_damaged_record_is_refused_or_merged_by_the_rules(seed: int) -> None:
                 with pytest.raises(ValueError, match=r".+"):
                     accept(damaged, present)
             else:
+                decode_record(damaged)
                 assert present is None or accept(damaged, present) == siblings._merge_any(damaged, present)
+
+
+def test_an_overwrite_takes_the_usual_way_whatever_it_overwrites() -> None:
+    hold, first_holds = hold_of(1), [hold_of(0), hold_of(2)]
+    for actors in range(3):
+        for first_expiry in (None, 9):
+            record: bytes | None = None
+            context: bytes | None = None
+            for before in first_holds[:actors]:
+                record, context = coordinate(record, context, b"b", None, 1, before, CAP)
+            for _ in range(3):
+                record, context = coordinate(record, context, b"c", first_expiry, 2, hold, CAP)
+            for value, expiry_ms in ((b"", None), (b"d", None), (b"e", 7), (None, None), (b"f", 9)):
+                records, tokens, others = overwrite([record], [context], [value], expiry_ms, 3, hold)
+                assert not others
+                assert (records[0], tokens[0]) == coordinate(record, context, value, expiry_ms, 3, twin(hold), CAP)
+                assert takes_place(records[0], record)
+                assert takes_place(records[0], None)
+                record, context = records[0], tokens[0]

@@ -5,11 +5,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvbus.core.keyspace import Keyspace
 from kvbus.core.links import Links
+from kvbus.core.locator import Located
 from kvbus.core.quorum import ReplicaSet, Requirement
 from kvbus.core.request import DEFAULT_OPTIONS, RequestColumns
 from kvbus.core.types import BatchId, NodeIndex
-from kvbus_modes.ap.batch import Batch, Verdict
+from kvbus_modes.ap.batch import LINGER_SECONDS, Batch, Verdict
+from kvbus_modes.ap.reads import ReadBatch
 
 NODES = tuple(NodeIndex(i) for i in range(3))
 REPLICAS = ReplicaSet(NODES, 0b111, {"dc1": 0b111})
@@ -61,3 +64,27 @@ def test_releasing_a_batch_forgives_its_peers_one_answer_each() -> None:
     links.heard(NODES[1], 10.1)
     links.heard(NODES[2], 10.1)
     assert links.responsive(11.0) == 0b011
+
+
+def test_a_retired_batch_waits_a_second_for_late_answers_and_never_longer_than_its_deadline() -> None:
+    early, late = batch(2, demanded=True), batch(2, demanded=True)
+    early.retire(11.0)
+    assert (early.deadline, early.awaited) == (11.0 + LINGER_SECONDS, 0b111)
+    early.retire(13.0)
+    assert early.deadline == 11.0 + LINGER_SECONDS
+    late.retire(14.0)
+    assert late.deadline == 14.5
+
+
+def test_a_retired_read_keeps_neither_operations_nor_records() -> None:
+    columns = RequestColumns("get", "default", DEFAULT_OPTIONS)
+    columns.keys = [b"k"]
+    located = Located(REPLICAS, columns, [b"engine key"])
+    read = ReadBatch(BatchId(1), located, Requirement(((0b111, 2),), False), 10.0, keyspace=Keyspace(name="default"))
+    read.awaited = 0b111
+    strange: list[list[bytes | None]] = [[], [None, None], [b"no record"]]
+    assert not any(read.take_records(NODES[1], records) for records in strange)
+    assert read.take_records(NODES[1], [None])
+    read.retire(10.1)
+    assert (read.columns.keys, read.keys, read.answers) == ([], [], {})
+    assert read.take_answer(NODES[2])

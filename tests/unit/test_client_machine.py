@@ -8,6 +8,7 @@ from kvbus.client.failures import Unreachable
 from kvbus.client.links import LinkState
 from kvbus.client.machine import MARGIN_SECONDS, MAX_TRIES, ClientMachine
 from kvbus.client.operation import Operation
+from kvbus.client.options import PLAIN, Terms
 from kvbus.client.replies import GetReply, PutReply
 from kvbus.errors import (
     BadRequest,
@@ -49,7 +50,7 @@ def test_each_key_of_a_batch_succeeds_or_fails_by_itself() -> None:
 
 def test_receipt_and_explain_are_handed_on() -> None:
     machine = introduced()
-    operation = Operation("get", "default", b"k", options=(("explain", True), ("receipt", True)))
+    operation = Operation("get", Terms("default", 5000, (("explain", True), ("receipt", True))), b"k")
     (send,) = sent(machine, operation)
     assert body(send)["receipt"] is True
     answer(machine, send, values=[], receipt={"mode": "ap"}, explain={"partition": 3})
@@ -183,7 +184,7 @@ def test_what_is_sent_again_says_how_much_time_is_left() -> None:
 @pytest.mark.parametrize("kind", ["put", "get"])
 def test_without_an_answer_the_client_gives_up_shortly_after_the_deadline(kind: str) -> None:
     machine = direct(A)
-    operation = Operation(kind, "default", b"k", deadline_ms=1000)
+    operation = Operation(kind, Terms("default", 1000, PLAIN), b"k")
     (send,) = sent(machine, operation)
     machine.sweep(1.0 + MARGIN_SECONDS - 0.001)
     assert machine.busy

@@ -7,6 +7,7 @@ from typing import cast
 from kvbus.client.links import LinkState
 from kvbus.client.machine import ClientMachine
 from kvbus.client.operation import Operation
+from kvbus.client.options import PLAIN, Terms
 from kvbus.client.packing import FRAME_BYTES, FRAME_KEYS
 from kvbus.client.replies import PutReply
 from kvbus.errors import error_from_map
@@ -56,14 +57,22 @@ def test_operations_of_one_turn_share_a_frame() -> None:
 
 
 def test_gets_and_puts_do_not_share_a_frame_and_deletes_travel_alone() -> None:
-    delete = Operation("delete", "default", b"c", None, b"ctx")
-    sends = sent(introduced(), get(b"a"), put(b"a"), get(b"b"), put(b"b"), delete, Operation("delete", "default", b"d"))
+    delete = Operation("delete", Terms("default", 5000, PLAIN), b"c", None, b"ctx")
+    sends = sent(
+        introduced(),
+        get(b"a"),
+        put(b"a"),
+        get(b"b"),
+        put(b"b"),
+        delete,
+        Operation("delete", Terms("default", 5000, PLAIN), b"d"),
+    )
     assert [body(send)["op"] for send in sends] == ["mget", "mput", "delete", "delete"]
 
 
 def test_other_options_and_keyspaces_do_not_share_a_frame() -> None:
-    weak = Operation("put", "default", b"b", b"v", options=(("w", 1),))
-    other = Operation("put", "ledger", b"c", b"v")
+    weak = Operation("put", Terms("default", 5000, (("w", 1),)), b"b", b"v")
+    other = Operation("put", Terms("ledger", 5000, PLAIN), b"c", b"v")
     bodies = [body(send) for send in sent(introduced(), put(b"a"), weak, other, put(b"d", deadline_ms=100))]
     assert [(fields.get("w"), fields.get("ks"), fields.get("deadline_ms")) for fields in bodies] == [
         (None, None, None), (1, None, None), (None, "ledger", None), (None, None, 100),
@@ -71,7 +80,7 @@ def test_other_options_and_keyspaces_do_not_share_a_frame() -> None:
 
 
 def test_a_key_stands_once_in_a_batch_and_its_writes_keep_their_order() -> None:
-    delete = Operation("delete", "default", b"a")
+    delete = Operation("delete", Terms("default", 5000, PLAIN), b"a")
     sends = sent(introduced(), put(b"a", b"1"), put(b"b"), put(b"a", b"2"), put(b"c"), delete, put(b"a", b"3"))
     bodies = [body(send) for send in sends]
     assert [fields.get("keys", fields.get("key")) for fields in bodies] == [[b"a", b"b"], [b"a", b"c"], b"a", b"a"]

@@ -18,7 +18,9 @@ from kvbus_modes.ap.acceptance import accept, all_sound
 from kvbus_modes.ap.causality import VECTOR_OF_ONE
 from kvbus_modes.ap.frames import (
     FRAME_KINDS,
+    MAX_SCAN_PARTITIONS,
     READ_ANSWER,
+    READ_ANSWER_BYTES,
     WRITE,
     ack_payload,
     read_ack,
@@ -27,6 +29,7 @@ from kvbus_modes.ap.frames import (
     read_scan,
     read_write,
     scan_payload,
+    that_fit,
     write_payload,
 )
 from kvbus_modes.ap.record import decode_record, encode_one
@@ -84,9 +87,10 @@ def test_acks_round_trip(failed: list[int]) -> None:
 
 
 @given(
-    st.binary(min_size=6, max_size=9), st.binary(min_size=6, max_size=9), st.binary(max_size=9), st.integers(1, 2**31)
+    st.binary(min_size=6, max_size=9), st.binary(min_size=1, max_size=4), st.binary(max_size=9), st.integers(1, 2**31)
 )
-def test_scans_round_trip(start: bytes, end: bytes, prefix: bytes, limit: int) -> None:
+def test_scans_round_trip(start: bytes, tail: bytes, prefix: bytes, limit: int) -> None:
+    end = start[:5] + tail
     assert read_scan(HEAD + scan_payload(start, end, prefix, limit)) == (start, end, prefix, limit)
 
 
@@ -139,6 +143,30 @@ def test_a_record_is_accepted_exactly_where_it_is_canonical(
     else:
         assert all_sound([candidate, None])
         assert accept(candidate, present) == (candidate if present is None else merge(candidate, present))
+
+
+@given(st.lists(st.none() | st.integers(0, READ_ANSWER_BYTES + 5), min_size=1, max_size=6))
+@example([READ_ANSWER_BYTES, 0, None, 1])
+@example([READ_ANSWER_BYTES + 1, 0])
+@example([None, READ_ANSWER_BYTES + 1])
+def test_an_answer_holds_the_first_records_up_to_its_bytes_and_at_least_one(sizes: list[int | None]) -> None:
+    records = [None if size is None else bytes(size) for size in sizes]
+    fit = that_fit(records)
+    assert fit == records[: len(fit)]
+    lengths = [size or 0 for size in sizes]
+    assert len(fit) == 1 or sum(lengths[: len(fit)]) <= READ_ANSWER_BYTES
+    assert len(fit) == len(records) or sum(lengths[: len(fit) + 1]) > READ_ANSWER_BYTES
+
+
+def test_a_scan_of_too_many_partitions_is_refused() -> None:
+    for last, refused in ((5 + MAX_SCAN_PARTITIONS - 1, False), (5 + MAX_SCAN_PARTITIONS, True)):
+        start, end = bytes(4) + (5).to_bytes(2, "big"), bytes(4) + last.to_bytes(2, "big") + b"\xff"
+        frame = HEAD + scan_payload(start, end, b"", 1)
+        if refused:
+            with pytest.raises(PeerProtocolError, match="partitions"):
+                read_scan(frame)
+        else:
+            assert read_scan(frame) == (start, end, b"", 1)
 
 
 def test_every_kind_lies_in_the_modes_range() -> None:

@@ -11,6 +11,10 @@ from kvbus.runtime.identity import IdentityFile
 from kvbus.wire.handshake import Known
 from tests.memory_disk import MemoryDisk
 
+YEAR_2025_MS = 1_735_689_600_000
+MINUTE_MS = 60_000
+NOW_MS = YEAR_2025_MS + 1000 * MINUTE_MS
+
 
 def papers_on(disk: MemoryDisk) -> IdentityFile:
     return IdentityFile(disk, "data")
@@ -18,19 +22,44 @@ def papers_on(disk: MemoryDisk) -> IdentityFile:
 
 def test_every_start_raises_the_incarnation_and_keeps_the_id() -> None:
     disk = MemoryDisk()
-    first = papers_on(disk).start("demo", "n1", "three")
-    second = papers_on(disk).start("demo", "n1", "three")
-    assert (first.incarnation, second.incarnation) == (1, 2)
+    first = papers_on(disk).start("demo", "n1", "three", NOW_MS)
+    second = papers_on(disk).start("demo", "n1", "three", NOW_MS)
+    assert second.incarnation == first.incarnation + 1
     assert first.node_id == second.node_id
+
+
+def test_a_new_directorys_first_incarnation_is_the_minutes_since_2025_and_later_ones_only_count_on() -> None:
+    disk = MemoryDisk()
+    for minutes, incarnation in ((1000, 1000), (5000, 1001), (2, 1002)):
+        started = papers_on(disk).start("demo", "n1", "three", YEAR_2025_MS + minutes * MINUTE_MS + 999)
+        assert started.incarnation == incarnation
+
+
+def test_an_emptied_directory_begins_above_all_the_starts_that_it_had_at_most_one_a_minute() -> None:
+    lost = MemoryDisk()
+    used = [papers_on(lost).start("demo", "n1", "three", NOW_MS + n * MINUTE_MS).incarnation for n in range(5)]
+    again = papers_on(MemoryDisk()).start("demo", "n1", "three", NOW_MS + 5 * MINUTE_MS)
+    assert again.incarnation > max(used)
+
+
+@pytest.mark.parametrize("wall_ms", [0, YEAR_2025_MS - 1, YEAR_2025_MS + (MINUTE_MS << 24)])
+def test_a_new_directory_is_not_made_by_a_clock_that_must_be_wrong(wall_ms: int) -> None:
+    disk = MemoryDisk()
+    with pytest.raises(ConfigError, match="clock"):
+        papers_on(disk).start("demo", "n1", "three", wall_ms)
+    assert disk.list() == []
+    first = papers_on(disk).start("demo", "n1", "three", YEAR_2025_MS + (MINUTE_MS << 24) - 1)
+    assert first.incarnation == (1 << 24) - 1
+    papers_on(disk).start("demo", "n1", "three", wall_ms)
 
 
 def test_a_hold_is_handed_on_once() -> None:
     disk = MemoryDisk()
-    papers = papers_on(disk).start("demo", "n1", "three")
+    papers = papers_on(disk).start("demo", "n1", "three", NOW_MS)
     papers_on(disk).save(replace(papers, hold_floor=7, known={"n2": Known("x", 3)}))
-    resumed = papers_on(disk).start("demo", "n1", "three")
+    resumed = papers_on(disk).start("demo", "n1", "three", NOW_MS)
     assert (resumed.hold_floor, resumed.known) == (7, {"n2": Known("x", 3)})
-    assert papers_on(disk).start("demo", "n1", "three").hold_floor is None
+    assert papers_on(disk).start("demo", "n1", "three", NOW_MS).hold_floor is None
 
 
 @pytest.mark.parametrize(
@@ -45,19 +74,19 @@ def test_a_directory_of_another_cluster_node_or_layout_is_refused(
     cluster: str, name: str, layout: str, named: str
 ) -> None:
     disk = MemoryDisk()
-    before = papers_on(disk).start("demo", "n1", "three")
+    before = papers_on(disk).start("demo", "n1", "three", NOW_MS)
     with pytest.raises(ConfigError) as refused:
-        papers_on(disk).start(cluster, name, layout)
+        papers_on(disk).start(cluster, name, layout, NOW_MS)
     assert named in str(refused.value)
-    assert papers_on(disk).start("demo", "n1", "three").incarnation == before.incarnation + 1
+    assert papers_on(disk).start("demo", "n1", "three", NOW_MS).incarnation == before.incarnation + 1
 
 
 def test_a_directory_with_strange_files_or_broken_papers_is_refused() -> None:
     disk = MemoryDisk()
     disk.replace("something", b"else")
     with pytest.raises(ConfigError, match="its own data directory"):
-        papers_on(disk).start("demo", "n1", "three")
+        papers_on(disk).start("demo", "n1", "three", NOW_MS)
     disk = MemoryDisk()
     disk.replace("node.json", b"{")
     with pytest.raises(CorruptionError, match=r"node\.json"):
-        papers_on(disk).start("demo", "n1", "three")
+        papers_on(disk).start("demo", "n1", "three", NOW_MS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from random import Random
 from typing import Any
 
 import pytest
@@ -32,8 +31,8 @@ def node(*plugin_names: str) -> Node:
     engine = engine_plugin("memory")(MemoryDisk(), sync="batch", interval_ms=1000)
     links, metrics, limits = Links(NodeIndex(0), 2), Metrics(), Limits()
     context = ModeContext(
-        me=NodeIndex(0), topology=topology, keyspaces=keyspaces, engine=engine, links=links, rng=Random(1),
-        limits=limits, metrics=metrics, incarnation=1, hold_floor=None,
+        me=NodeIndex(0), topology=topology, keyspaces=keyspaces, engine=engine, links=links, limits=limits,
+        metrics=metrics, incarnation=1, hold_floor=None,
     )  # fmt: skip
     modes: dict[str, Mode] = {plugin.name: plugin.create(context) for plugin in plugins}
     return Node(

@@ -13,7 +13,7 @@ from kvbus.errors import BadRequest
 from kvbus_modes.ap import siblings
 from kvbus_modes.ap.causality import ENTRY, VECTOR_OF_ONE, Context, Dot, join_all
 from kvbus_modes.ap.record import Sibling, decode_record, encode_record
-from kvbus_modes.ap.siblings import Hold, coordinate, merge, read, read_column, sibling_count, supersedes
+from kvbus_modes.ap.siblings import Hold, coordinate, merge, read, read_column, sibling_count
 
 CAP = 100
 NOW_MS = 1_000
@@ -30,6 +30,10 @@ def put(
     current: bytes | None, hold: Hold, context: bytes | None = None, value: bytes | None = b"v"
 ) -> tuple[bytes, bytes]:
     return coordinate(current, context, value, None, 5, hold, CAP)
+
+
+def supersedes(new: bytes, old: bytes) -> bool:
+    return merge(new, old) == new
 
 
 def clock(record: bytes) -> dict[int, int]:

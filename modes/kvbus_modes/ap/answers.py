@@ -56,20 +56,25 @@ class Answers:
     ) -> None:
         """Answer every open operation of ``batch`` with its token and, for reads, its values."""
         columns = batch.columns
-        self._observe(columns, "ok", now - batch.started)
+        self._observe(columns.kind, "ok", now - batch.started, len(columns.calls))
         self.mark(batch, keyspace, now)
-        if values is not None:
-            for call, slot, found in zip(columns.calls, columns.slots, values, strict=True):
-                call.values[slot] = found
-        for call, slot, token in zip(columns.calls, columns.slots, tokens, strict=True):
+        if values is None:
+            for call, slot, token in zip(columns.calls, columns.slots, tokens, strict=True):
+                call.tokens[slot] = token
+                call.remaining -= 1
+                if not call.remaining:
+                    self.finish(call, out)
+            return
+        for call, slot, token, found in zip(columns.calls, columns.slots, tokens, values, strict=True):
             call.tokens[slot] = token
+            call.values[slot] = found
             call.remaining -= 1
             if not call.remaining:
                 self.finish(call, out)
 
     def fail(self, columns: RequestColumns, error: ClientError, waited: float, out: Effects) -> None:
         """Answer every operation of ``columns`` with the same error."""
-        self._observe(columns, error.code, waited)
+        self._observe(columns.kind, error.code, waited, len(columns.calls))
         if error.code in ("no_quorum", "timeout"):
             self._metrics.quorum_failed(error.code, len(columns.calls))
         for call, slot in zip(columns.calls, columns.slots, strict=True):
@@ -77,16 +82,19 @@ class Answers:
 
     def fail_one(self, columns: RequestColumns, index: int, error: ClientError, out: Effects) -> None:
         """Answer one operation of ``columns`` with an error."""
-        self.pending -= 1
-        self._metrics.requests(columns.kind, MODE, error.code).observe(0.0)
+        self._observe(columns.kind, error.code, 0.0, 1)
         self._fail_slot(columns.calls[index], columns.slots[index], error, out)
 
     def relay(self, columns: RequestColumns, reply: Mapping[str, object], waited: float, out: Effects) -> None:
         """Answer forwarded operations with what their coordinator replied: tokens, errors, degraded, receipt."""
         tokens = cast("list[bytes | None]", reply[TOKEN + "s"])
-        self._observe(columns, "ok", waited)
-        for index, error in cast("list[tuple[int, dict[str, object]]]", reply["errors"]):
-            columns.calls[index].errors.append((columns.slots[index], error_from_map(error)))
+        named = cast("list[tuple[int, dict[str, object]]]", reply["errors"])
+        errors = {index: error_from_map(error) for index, error in named}
+        for index, error in errors.items():
+            columns.calls[index].errors.append((columns.slots[index], error))
+            self._observe(columns.kind, error.code, waited, 1)
+        if len(errors) < len(columns.calls):
+            self._observe(columns.kind, "ok", waited, len(columns.calls) - len(errors))
         receipt = cast("dict[str, Any]", reply.get("receipt"))
         for call, slot, token in zip(columns.calls, columns.slots, tokens, strict=True):
             if reply.get("degraded"):
@@ -137,10 +145,9 @@ class Answers:
             if batch.columns.options.receipt:
                 call.note_receipt(receipt)
 
-    def _observe(self, columns: RequestColumns, outcome: str, seconds: float) -> None:
-        count = len(columns.calls)
+    def _observe(self, kind: str, outcome: str, seconds: float, count: int) -> None:
         self.pending -= count
-        self._metrics.requests(columns.kind, MODE, outcome).observe(seconds, count)
+        self._metrics.requests(kind, MODE, outcome).observe(seconds, count)
 
     def _fail_slot(self, call: Call, slot: int, error: ClientError, out: Effects) -> None:
         if call.refuse(slot, error):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from itertools import accumulate
 from struct import error as struct_error
 from struct import pack, unpack_from
 
 from kvbus.core.columns import ColumnError, pack_column, unpack_column, unpack_full_column
-from kvbus.core.keyspace import ENGINE_HEAD_BYTES
+from kvbus.core.keyspace import ENGINE_HEAD_BYTES, partition_of_key
 from kvbus.errors import PeerProtocolError
 from kvbus.wire.peer_frames import HEAD_BYTES
 
@@ -23,6 +25,10 @@ FORWARD_ANSWER = 0x17
 
 EXHAUSTED = 1
 """Flag of SCAN_ANSWER: the answer reaches to the end of the asked range."""
+READ_ANSWER_BYTES = 8 << 20
+"""How many bytes of records a READ_ANSWER holds, or one record: far below what a frame may have."""
+MAX_SCAN_PARTITIONS = 256
+"""How many partitions one SCAN may span: empty ones take time, too."""
 
 
 def write_payload(keys: list[bytes], records: list[bytes]) -> bytes:
@@ -66,6 +72,14 @@ def read_records(frame: bytes) -> list[bytes | None]:
     return records
 
 
+def that_fit(records: list[bytes | None]) -> list[bytes | None]:
+    """Return the first of ``records``, as many as an answer holds and at least one; what is left out did not fit."""
+    if len(records) < 2 or sum(map(len, filter(None, records))) <= READ_ANSWER_BYTES:
+        return records
+    ends = list(accumulate(len(record or b"") for record in records))
+    return records[: max(1, bisect_right(ends, READ_ANSWER_BYTES))]
+
+
 def ack_payload(failed: list[int]) -> bytes:
     """Encode a WRITE_ACK's list of the operations that were not stored."""
     return pack(f"<{len(failed) + 1}I", len(failed), *failed)
@@ -95,4 +109,6 @@ def read_scan(frame: bytes) -> tuple[bytes, bytes, bytes, int]:
         raise PeerProtocolError(str(error)) from error
     if end != len(frame) or len(items) != 3 or len(items[0]) < ENGINE_HEAD_BYTES or len(items[1]) < ENGINE_HEAD_BYTES:
         raise PeerProtocolError("a SCAN holds a limit, a start, an end and a prefix")
+    if partition_of_key(items[1]) - partition_of_key(items[0]) >= MAX_SCAN_PARTITIONS:
+        raise PeerProtocolError(f"a SCAN spans at most {MAX_SCAN_PARTITIONS} partitions")
     return items[0], items[1], items[2], limit

@@ -21,15 +21,15 @@ from kvbus.ports.mode import ModeContext
 from kvbus.wire.client_requests import Intake, ServedKeyspace
 from kvbus.wire.peer_frames import HEAD_BYTES, Head, pack_head, unpack_head
 from kvbus_modes.ap import frames
-from kvbus_modes.ap.acceptance import all_sound
 from kvbus_modes.ap.answers import TOKEN, Answers
 from kvbus_modes.ap.batch import DEADLINE_SHARE
 from kvbus_modes.ap.causality import Context
 from kvbus_modes.ap.explain import Explainer
 from kvbus_modes.ap.forwarding import Forwarding, portions
+from kvbus_modes.ap.ranges import Range, collect
 from kvbus_modes.ap.reads import Reads
 from kvbus_modes.ap.replica import Replica
-from kvbus_modes.ap.scans import Range, Scans, collect
+from kvbus_modes.ap.scans import Scans
 from kvbus_modes.ap.siblings import Hold
 from kvbus_modes.ap.writes import Writes
 
@@ -76,6 +76,7 @@ class ApMode:
             metrics=context.metrics,
             epoch=self._epoch,
             sibling_cap=context.limits.siblings,
+            new_batch=self._new_batch,
         )
         self._reads = Reads(
             replica=self._replica,
@@ -84,6 +85,7 @@ class ApMode:
             metrics=context.metrics,
             epoch=self._epoch,
             explain=Explainer(context.me, topology, self._answers.guarantee).explain,
+            new_batch=self._new_batch,
         )
         self._scans = Scans(
             replica=self._replica,
@@ -110,7 +112,8 @@ class ApMode:
             if columns.kind == "get":
                 self._start(columns, now, wall_ms, out)
         for scan in tick.scans:
-            self._start_scan(scan, now, wall_ms, out)
+            self._start_scan(scan, now, out)
+        self._scans.proceed(now, wall_ms, out)
         for peer, head, frame in writes:
             self._take_write(peer, head, frame, out)
         for columns in tick.requests:
@@ -166,10 +169,7 @@ class ApMode:
         elif kind == frames.SCAN:
             self._serve_scan(peer, head, frame, now, out)
         elif kind == frames.SCAN_ANSWER:
-            keys, records = frames.read_write(frame)
-            if not all_sound(records):
-                raise PeerProtocolError("SCAN_ANSWER has a record that is not canonical")
-            found = Range(keys, records, bool(head.flags & frames.EXHAUSTED))
+            found = Range(*frames.read_write(frame), bool(head.flags & frames.EXHAUSTED))
             self._scans.answered(peer, batch, found, now, wall_ms, out)
         else:
             raise PeerProtocolError(f"no AP frame has kind {kind:#x}")
@@ -212,19 +212,22 @@ class ApMode:
         keyspace = self._keyspaces[columns.keyspace]
         if not self._admit(columns, now, out):
             return
+        # A write is sent to the writable replicas only, so those alone can meet its demand.
+        links = self._context.links
+        alive = links.reachable() if columns.kind == "get" else links.writable()
         for located in self._locators[columns.keyspace].locate(columns):
             try:
                 required = self._resolve(columns.kind, columns.options, keyspace, located.replicas)
             except ClientError as error:
                 self._answers.fail(located.columns, error, 0.0, out)
                 continue
-            refusal = required.refusal(located.replicas.mask & self._context.links.reachable())
+            refusal = required.refusal(located.replicas.mask & alive)
             if refusal is not None:
                 self._answers.fail(located.columns, refusal, 0.0, out)
             elif columns.kind == "get":
-                self._reads.start(self._new_batch(), located, keyspace, required, now, wall_ms, out)
+                self._reads.start(located, keyspace, required, now, wall_ms, out)
             elif located.replicas.mask >> self._me & 1:
-                self._writes.start(self._new_batch(), located, keyspace, required, now, wall_ms, out)
+                self._writes.start(located, keyspace, required, now, wall_ms, out)
             else:
                 self._forward(located, now, out)
 
@@ -249,7 +252,7 @@ class ApMode:
         for part in portions(columns, self._context.limits):
             self._forwarding.start(self._new_batch(), located.replicas, part, now, out)
 
-    def _start_scan(self, scan: ScanRequest, now: float, wall_ms: int, out: Effects) -> None:
+    def _start_scan(self, scan: ScanRequest, now: float, out: Effects) -> None:
         keyspace = self._keyspaces[scan.keyspace]
         columns = RequestColumns("scan", scan.keyspace, scan.options)
         columns.calls, columns.slots, columns.keys = [scan.call], [0], [b""]
@@ -257,7 +260,7 @@ class ApMode:
             return
         resolve = partial(self._resolve, "scan", scan.options, keyspace)
         try:
-            self._scans.start(scan, columns, keyspace, resolve, now, wall_ms, out)
+            self._scans.start(scan, columns, keyspace, resolve, now)
         except ClientError as error:
             self._answers.fail(columns, error, 0.0, out)
 
@@ -278,7 +281,7 @@ class ApMode:
         out.send_peer(peer, self._head(frames.WRITE_ACK, batch) + frames.ack_payload(failed))
 
     def _serve_read(self, peer: NodeIndex, head: Head, frame: bytes, now: float, out: Effects) -> None:
-        records = self._replica.multi_get(frames.read_keys(frame))
+        records = frames.that_fit(self._replica.multi_get(frames.read_keys(frame)))
         answer = self._head(frames.READ_ANSWER, head.batch) + pack_column(records)
         self._replica.when_synced(partial(_send_if_durable, peer, answer), now, out)
 

@@ -1,4 +1,8 @@
-"""Gets: ask as many replicas as are needed, join the next one when one is lost or slow, merge the answers."""
+"""Gets: ask as many replicas as are needed, join the next one when one is lost or slow, merge the answers.
+
+An answer may stop short, because a frame's bytes are bounded: what lies behind the shortest one was not read. The call
+that the bytes were spent on gets ``too_large`` for its rest; calls that happened to come behind it are read again.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +18,12 @@ from kvbus.core.metrics import Metrics
 from kvbus.core.quorum import Requirement
 from kvbus.core.tick import Effects
 from kvbus.core.types import BatchId, Epoch, NodeIndex
-from kvbus.errors import PeerProtocolError, RequestTimeout
+from kvbus.errors import PeerProtocolError, RequestTimeout, TooLarge
 from kvbus.wire.peer_frames import pack_head
 from kvbus_modes.ap.acceptance import all_sound
 from kvbus_modes.ap.answers import MODE, Answers
 from kvbus_modes.ap.batch import Batch, Verdict
-from kvbus_modes.ap.frames import READ
+from kvbus_modes.ap.frames import READ, READ_ANSWER_BYTES, that_fit
 from kvbus_modes.ap.replica import Replica
 from kvbus_modes.ap.siblings import merge, read_column
 
@@ -46,13 +50,32 @@ class ReadBatch(Batch):
         self.hedge_at = now
 
     def merged(self) -> Records:
-        """Join the answers, key by key; equal columns cost one comparison."""
+        """Join the answers, key by key, as far as the shortest one goes; equal columns are the same one."""
         columns = list(self.answers.values())
+        if len(columns) == 1:
+            # It may be this node's own copy, which no frame has cut short.
+            return that_fit(columns[0])
         joined = columns[0]
         for column in columns[1:]:
-            if column != joined:
-                joined = [_join(a, b) for a, b in zip(joined, column, strict=True)]
+            if column is not joined and column != joined:
+                joined = [_join(a, b) for a, b in zip(joined, column, strict=False)]
         return joined
+
+    def take_records(self, node: NodeIndex, records: Records) -> bool:
+        """Note what ``node`` answered; False when that is no answer to what was asked."""
+        for column in self.answers.values():
+            if column == records:
+                self.answers[node] = column
+                return True
+        if not 0 < len(records) <= len(self.keys) or not all_sound(records):
+            return False
+        self.answers[node] = records
+        return True
+
+    def retire(self, now: float) -> None:
+        """Let go of everything but the nodes that still owe an answer."""
+        super().retire(now)
+        self.keys, self.answers, self.spare = [], {}, []
 
 
 def _join(a: bytes | None, b: bytes | None) -> bytes | None:
@@ -76,6 +99,7 @@ class Reads:
         metrics: Metrics,
         epoch: Epoch,
         explain: Explain,
+        new_batch: Callable[[], BatchId],
     ) -> None:
         self._replica = replica
         self._links = links
@@ -83,13 +107,13 @@ class Reads:
         self._metrics = metrics
         self._epoch = epoch
         self._explain = explain
+        self._new_batch = new_batch
         self._me = links.me
         self._open: dict[BatchId, ReadBatch] = {}
         self._turn = 0
 
     def start(
         self,
-        batch_id: BatchId,
         located: Located,
         keyspace: Keyspace,
         requirement: Requirement,
@@ -98,11 +122,8 @@ class Reads:
         out: Effects,
     ) -> None:
         """Ask the local copy and as many others as the requirement needs."""
-        batch = ReadBatch(batch_id, located, requirement, now, keyspace=keyspace)
-        self._turn += 1
-        batch.spare = self._links.candidates(located.replicas, self._turn, now)
-        batch.lost = located.replicas.mask & ~self._links.reachable()
-        self._open[batch_id] = batch
+        batch = ReadBatch(self._new_batch(), located, requirement, now, keyspace=keyspace)
+        self._open_unasked(batch, now)
         while batch.spare and not requirement.met_by(batch.awaited | batch.answered):
             self._ask_next(batch, now, wall_ms, out)
         self._judge(batch, now, wall_ms, out)
@@ -119,16 +140,15 @@ class Reads:
         if batch is None or not batch.awaited >> node & 1:
             return
         self._links.settled(node)
-        fits = len(records) == len(batch.keys) and (records in batch.answers.values() or all_sound(records))
+        fits = batch.replied or batch.take_records(node, records)
         if fits:
             self._links.observe(node, now - batch.asked_at[node])
             batch.take_answer(node)
-            batch.answers[node] = records
         else:
             batch.take_loss(node)
         self._judge(batch, now, wall_ms, out)
         if not fits:
-            raise PeerProtocolError(f"a READ_ANSWER has {len(records)} records for {len(batch.keys)} keys")
+            raise PeerProtocolError("a READ_ANSWER holds sound records, one at least and no more than were asked for")
 
     def link_lost(self, node: NodeIndex, now: float, wall_ms: int, out: Effects) -> None:
         """Ask the next replica in place of ``node`` in every batch that waits for it."""
@@ -157,6 +177,13 @@ class Reads:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def _open_unasked(self, batch: ReadBatch, now: float) -> None:
+        """Take a batch into the table; what is not asked for at once, the next sweep asks for."""
+        self._turn += 1
+        batch.spare = self._links.candidates(batch.replicas, self._turn, now)
+        batch.lost = batch.replicas.mask & ~self._links.reachable()
+        self._open[batch.id] = batch
 
     def _ask_next(self, batch: ReadBatch, now: float, wall_ms: int, out: Effects) -> None:
         node = batch.spare.pop()
@@ -197,8 +224,11 @@ class Reads:
                     self._judge(batch, now, wall_ms, out)
                     return
                 self._give_up(batch, "too few replicas answered", now, wall_ms, out)
-        if not batch.awaited and batch.replied:
-            self._open.pop(batch.id, None)
+        if batch.replied:
+            if batch.awaited:
+                batch.retire(now)
+            else:
+                self._open.pop(batch.id, None)
 
     def _give_up(self, batch: ReadBatch, cause: str, now: float, wall_ms: int, out: Effects) -> None:
         if batch.answered and not batch.requirement.demanded:
@@ -212,6 +242,8 @@ class Reads:
     def _settle(self, batch: ReadBatch, now: float, wall_ms: int, out: Effects) -> None:
         batch.replied = True
         records = batch.merged()
+        if len(records) < len(batch.keys):
+            self._part_with_rest(batch, len(records), now, out)
         if batch.columns.options.explain:
             explained = self._explain(batch, batch.keyspace, batch.answers, records)
             for call in batch.columns.calls:
@@ -219,3 +251,18 @@ class Reads:
         values, tokens = read_column(records, wall_ms)
         self._metrics.quorums("get", MODE).observe(now - batch.started, len(records))
         self._answers.settle(batch, tokens, values, batch.keyspace, now, out)
+
+    def _part_with_rest(self, batch: ReadBatch, count: int, now: float, out: Effects) -> None:
+        """Leave ``batch`` its first ``count`` operations, which were read."""
+        columns, keys = batch.columns, batch.keys
+        begin, total = count, len(keys)
+        while begin < total and columns.calls[begin] is columns.calls[count - 1]:
+            begin += 1
+        if begin > count:
+            message = f"a replica's answer is full at {READ_ANSWER_BYTES} bytes; ask for this key again by itself"
+            self._answers.fail(columns.select(range(count, begin)), TooLarge(message), now - batch.started, out)
+        if begin < total:
+            rest = Located(batch.replicas, columns.select(range(begin, total)), keys[begin:])
+            again = ReadBatch(self._new_batch(), rest, batch.requirement, batch.started, keyspace=batch.keyspace)
+            self._open_unasked(again, now)
+        batch.columns, batch.keys = columns.select(range(count)), keys[:count]

@@ -8,6 +8,7 @@ from kvbus.core.types import Lsn
 from kvbus.ports.engine import Engine
 from kvbus_modes.ap.acceptance import accept
 from kvbus_modes.ap.frames import write_payload
+from kvbus_modes.ap.overwrites import takes_place
 
 _LOGICAL_BITS = 16
 
@@ -31,14 +32,23 @@ class Replica:
         self._last_timestamp = max(self._last_timestamp + 1, wall_ms << _LOGICAL_BITS)
         return self._last_timestamp
 
-    def store(self, keys: list[bytes], records: list[bytes], payload: bytes, out: Effects) -> Lsn:
+    def store(
+        self,
+        keys: list[bytes],
+        records: list[bytes],
+        payload: bytes,
+        previous: list[bytes | None] | None,
+        out: Effects,
+    ) -> Lsn:
         """Store final records; ``payload`` is their encoding, which goes to the log as it is.
+
+        ``previous`` is what ``multi_get(keys)`` gives now, if the caller knows it.
 
         Raises:
             ReadOnly: the disk is full; nothing was stored.
         """
         out.commit = True
-        return self._engine.apply(keys, records, payload)
+        return self._engine.apply(keys, records, payload, previous)
 
     def merge_in(self, keys: list[bytes], records: list[bytes], payload: bytes, out: Effects) -> Lsn:
         """Merge records that another node sent; what is new or supersedes is logged as the bytes that came.
@@ -47,7 +57,10 @@ class Replica:
             ReadOnly: the disk is full; nothing was stored.
             ValueError: a record is not canonical; nothing was stored.
         """
-        merged = list(map(accept, records, self._engine.multi_get(keys)))
+        present = self._engine.multi_get(keys)
+        if all(map(takes_place, records, present)):
+            return self.store(keys, records, payload, present, out)
+        merged = list(map(accept, records, present))
         if merged != records:
-            return self.store(keys, merged, write_payload(keys, merged), out)
-        return self.store(keys, records, payload, out)
+            payload = write_payload(keys, merged)
+        return self.store(keys, merged, payload, present, out)

@@ -2,17 +2,19 @@
 
 A replica answers with a prefix of its sorted range; what lies behind the shortest answer's last key is not known to
 be complete, so a page only ever takes what lies before that frontier and goes on from there.
+
+Deleted keys cost time and give nothing, so the work is bounded three times: in an answer, in a tick, whose rest waits
+for the next one, and in a page, which ends early, with a cursor, where it takes too long.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
 from math import inf
 from struct import error as struct_error
-from struct import pack, unpack_from
-from typing import NamedTuple
+from struct import unpack_from
 
 from kvbus.core.keyspace import BEHIND_ALL, ENGINE_HEAD_BYTES, Keyspace, partition_of_key
 from kvbus.core.links import Links
@@ -25,50 +27,18 @@ from kvbus.errors import BadRequest, ClientError, PeerProtocolError, RequestTime
 from kvbus.wire.peer_frames import pack_head
 from kvbus_modes.ap.answers import Answers
 from kvbus_modes.ap.batch import Batch, Verdict
-from kvbus_modes.ap.frames import SCAN, scan_payload
+from kvbus_modes.ap.frames import MAX_SCAN_PARTITIONS, SCAN, scan_payload
+from kvbus_modes.ap.ranges import ANSWER_WORK, Range, collect
 from kvbus_modes.ap.replica import Replica
 from kvbus_modes.ap.siblings import merge, read
 
-_ANSWER_BYTES = 1 << 20
+_TICK_WORK = 1024
 _ITEM_OVERHEAD_BYTES = 32
-_MAX_STRIDE = 1 << 16
+_PAGE_SHARE = 0.5
+"""A page that has used this part of its time ends with the run it is in; the rest of the time is for that run."""
 
 Resolve = Callable[[ReplicaSet], Requirement]
 """Says what the request requires of one run's replicas."""
-
-
-class Range(NamedTuple):
-    """One replica's answer: sorted engine keys, their records, and whether it reaches to the end of what was asked."""
-
-    keys: list[bytes]
-    records: list[bytes]
-    exhausted: bool
-
-
-def collect(replica: Replica, start: bytes, end: bytes, prefix: bytes, limit: int) -> Range:
-    """Read up to ``limit`` records, or about 1 MiB, of the local copy between two engine keys of one space."""
-    keys: list[bytes] = []
-    records: list[bytes] = []
-    room = _ANSWER_BYTES
-    space, first, last = start[:4], partition_of_key(start), partition_of_key(end)
-    for partition in range(first, last + 1):
-        low = space + pack(">H", partition) + prefix
-        for key, record in replica.scan(max(start, low), min(end, low + BEHIND_ALL)):
-            keys.append(key)
-            records.append(record)
-            room -= len(key) + len(record)
-            if len(keys) >= limit or room <= 0:
-                return Range(keys, records, False)
-    return Range(keys, records, True)
-
-
-def _fits(found: Range, batch: ScanBatch) -> bool:
-    keys, prefix = found.keys, batch.request.prefix
-    if not keys:
-        return found.exhausted
-    if not batch.start <= keys[0] <= keys[-1] < batch.end:
-        return False
-    return all(a < b for a, b in pairwise(keys)) and all(key.startswith(prefix, ENGINE_HEAD_BYTES) for key in keys)
 
 
 class ScanBatch(Batch):
@@ -80,6 +50,7 @@ class ScanBatch(Batch):
         "found",
         "keyspace",
         "last_partition",
+        "queued",
         "request",
         "resolve",
         "size",
@@ -99,6 +70,8 @@ class ScanBatch(Batch):
     size: int
     stride: int
     """Grows while a page goes on in one run, so that a long row of deleted keys takes few questions."""
+    queued: bool
+    """The next run waits for its turn; the tally is still the last one's, and nobody is to judge it."""
     resolve: Resolve
 
     def begin_run(self, id: BatchId, replicas: ReplicaSet, requirement: Requirement) -> None:
@@ -108,6 +81,10 @@ class ScanBatch(Batch):
         self.requirement = requirement
         self.answered = self.awaited = self.lost = 0
         self.answers = {}
+
+    def is_late(self, now: float) -> bool:
+        """Say whether the page should end where it is."""
+        return now - self.started >= _PAGE_SHARE * (self.deadline - self.started)
 
 
 class Scans:
@@ -131,6 +108,9 @@ class Scans:
         self._new_batch = new_batch
         self._me = links.me
         self._open: dict[BatchId, ScanBatch] = {}
+        # Those of _open whose next run is to begin; in the order of their turns.
+        self._queue: deque[ScanBatch] = deque()
+        self._work = 0
         self._turn = 0
 
     def start(
@@ -140,10 +120,8 @@ class Scans:
         keyspace: Keyspace,
         resolve: Resolve,
         now: float,
-        wall_ms: int,
-        out: Effects,
     ) -> None:
-        """Begin a page behind the request's cursor.
+        """Take a page in, behind the request's cursor; :meth:`proceed` begins it.
 
         Raises:
             BadRequest: the cursor is none of this cluster's.
@@ -152,10 +130,21 @@ class Scans:
         batch = ScanBatch(self._new_batch(), columns, replicas, resolve(replicas), now)
         batch.request, batch.keyspace, batch.resolve = request, keyspace, resolve
         batch.start = self._resume(request, keyspace)
-        batch.found, batch.size, batch.stride = [], 0, 1
+        batch.found, batch.spare, batch.size, batch.stride = [], [], 0, 1
         self._open[batch.id] = batch
-        self._run(batch, now, wall_ms, out)
-        self._judge(batch, now, wall_ms, out)
+        self._enqueue(batch)
+
+    def proceed(self, now: float, wall_ms: int, out: Effects) -> None:
+        """Begin the runs whose turn it is, as many as one tick may carry; the others wait for the next tick."""
+        self._work = 0
+        while self._queue and self._work < _TICK_WORK:
+            batch = self._queue.popleft()
+            batch.queued = False
+            if not batch.replied:
+                self._run(batch, now, wall_ms, out)
+                self._judge(batch, now, wall_ms, out)
+        if self._queue:
+            out.wake(now)
 
     def answered(
         self, node: NodeIndex, batch_id: BatchId, found: Range, now: float, wall_ms: int, out: Effects
@@ -169,7 +158,7 @@ class Scans:
         if batch is None or not batch.awaited >> node & 1:
             return
         self._links.settled(node)
-        fits = _fits(found, batch)
+        fits = found.answers(batch.start, batch.end, batch.request.prefix)
         if fits:
             batch.take_answer(node)
             batch.answers[node] = found
@@ -177,7 +166,9 @@ class Scans:
             batch.take_loss(node)
         self._judge(batch, now, wall_ms, out)
         if not fits:
-            raise PeerProtocolError("a SCAN_ANSWER holds ascending keys of the asked range, and some where it goes on")
+            raise PeerProtocolError(
+                "a SCAN_ANSWER holds ascending keys of the asked range with sound records, and some where it goes on"
+            )
 
     def link_lost(self, node: NodeIndex, now: float, wall_ms: int, out: Effects) -> None:
         """Ask the next replica in place of ``node``."""
@@ -192,7 +183,7 @@ class Scans:
         for batch in list(self._open.values()):
             if now >= batch.deadline:
                 self._fail(batch, RequestTimeout("the deadline passed", details={"cause": "deadline"}), now, out)
-            else:
+            elif not batch.queued:
                 self._judge(batch, now, wall_ms, out)
         return min((batch.deadline for batch in self._open.values()), default=inf)
 
@@ -216,8 +207,10 @@ class Scans:
         partition = partition_of_key(batch.start)
         group = topology.group_of[partition]
         last = partition
-        while last + 1 < topology.partitions and topology.group_of[last + 1] == group:
+        behind = min(topology.partitions, partition + MAX_SCAN_PARTITIONS)
+        while last + 1 < behind and topology.group_of[last + 1] == group:
             last += 1
+        self._work += last + 1 - partition
         replicas = topology.groups[group]
         requirement = batch.resolve(replicas)
         refusal = requirement.refusal(replicas.mask & self._links.reachable())
@@ -238,13 +231,14 @@ class Scans:
         node = batch.spare.pop()
         batch.awaited |= 1 << node
         request = batch.request
-        limit = (request.limit - len(batch.found) + 1) * batch.stride
+        limit = min((request.limit - len(batch.found) + 1) * batch.stride, ANSWER_WORK)
         if node != self._me:
             head = pack_head(SCAN, space=batch.keyspace.space, batch=batch.id, epoch=self._topology.epoch)
             out.send_peer(node, head + scan_payload(batch.start, batch.end, request.prefix, limit))
             self._links.sent(node, now)
             return
         found = collect(self._replica, batch.start, batch.end, request.prefix, limit)
+        self._work += found.work
         unsynced = self._replica.unsynced()
         if unsynced is None:
             batch.take_answer(node)
@@ -271,6 +265,7 @@ class Scans:
                 self._fail(batch, RequestTimeout("too few replicas answered", details={"cause": "replicas"}), now, out)
             else:
                 self._take_run(batch, now, wall_ms, out)
+                return
 
     def _take_run(self, batch: ScanBatch, now: float, wall_ms: int, out: Effects) -> None:
         """Add what the answers agree to have covered; ask for the next run, or answer the page."""
@@ -287,18 +282,25 @@ class Scans:
         for key in sorted(records):
             values, _ = read(records[key], wall_ms)
             if values and not self._add(batch, key, values):
-                self._answer(batch, batch.found[-1][0] if batch.found else None, now, out)
+                self._answer(batch, batch.found[-1][0] + b"\x00", now, out)
                 return
         if frontiers:
             batch.start = frontier + b"\x00"
-            batch.stride = min(batch.stride * 2, _MAX_STRIDE)
+            batch.stride = min(batch.stride * 2, ANSWER_WORK)
         elif batch.last_partition + 1 >= self._topology.partitions:
             self._answer(batch, None, now, out)
             return
         else:
             batch.start = batch.keyspace.engine_head(batch.last_partition + 1)
             batch.stride = 1
-        self._run(batch, now, wall_ms, out)
+        if batch.is_late(now):
+            self._answer(batch, batch.start, now, out)
+        else:
+            self._enqueue(batch)
+
+    def _enqueue(self, batch: ScanBatch) -> None:
+        batch.queued = True
+        self._queue.append(batch)
 
     def _add(self, batch: ScanBatch, key: bytes, values: list[bytes]) -> bool:
         """Add one key to the page; False when the page has no room for it."""
@@ -311,13 +313,13 @@ class Scans:
         batch.found.append((key, values))
         return True
 
-    def _answer(self, batch: ScanBatch, last: bytes | None, now: float, out: Effects) -> None:
+    def _answer(self, batch: ScanBatch, resume_at: bytes | None, now: float, out: Effects) -> None:
         batch.replied = True
         del self._open[batch.id]
         fields: dict[str, object] = {"keys": [key[ENGINE_HEAD_BYTES:] for key, _ in batch.found]}
         if batch.request.with_values:
             fields["values"] = [values for _, values in batch.found]
-        fields["cursor"] = None if last is None else last[4:] + b"\x00"
+        fields["cursor"] = None if resume_at is None else resume_at[4:]
         batch.columns.calls[0].fields = fields
         self._answers.settle(batch, [None], None, batch.keyspace, now, out)
 

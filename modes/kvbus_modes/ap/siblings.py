@@ -35,7 +35,6 @@ from kvbus_modes.ap.record import (
     EXPIRING,
     EXPIRY,
     EXPIRY_BYTES,
-    ONE,
     ONE_BYTES,
     ONE_SIBLING,
     SIBLING_BYTES,
@@ -159,14 +158,8 @@ def coordinate(
         if not context:
             entry = ENTRY.pack(hold.server, hold.mint(), 1)
             return encode_one(entry, b"", timestamp, expiry_ms, value), VECTOR_OF_ONE + entry
-    elif context is not None and context == VECTOR_OF_ONE + current[DOT_BEGIN:DOT_END]:
-        # The request saw all that the record's one sibling is: the usual overwrite.
-        next_entry = _continued(current, hold)
-        if next_entry:
-            record = encode_one(next_entry, context, timestamp, expiry_ms, value)
-            return record, VECTOR_OF_ONE + next_entry
     elif context is not None and context == joined_vector(current):
-        # The same with several actors: only this server's entry moves on.
+        # The request saw all there is: this server's entry moves on.
         at = own_entry_at(context, hold.server.to_bytes(4, "little"), hold.floor, hold.next_epoch)
         counter = counter_at(context, at)
         if 0 < counter < MAX_COUNTER:
@@ -299,21 +292,6 @@ def _next_dot(known: Context, seen: Context, hold: Hold) -> Dot:
     while known.contains(dot := ((hold.server, hold.mint()), 1)):
         pass
     return dot
-
-
-def _continued(current: bytes, hold: Hold) -> bytes | None:
-    """Return the entry of the next dot if all of ``current``'s join is one epoch of this hold, else None."""
-    if not current.startswith(ONE_SIBLING):
-        return None
-    _, _, server, epoch, counter, _, flags, size, _ = ONE.unpack_from(current)
-    if server != hold.server or not hold.floor <= epoch < hold.next_epoch or counter == MAX_COUNTER:
-        return None
-    if size:
-        same_actor = VECTOR_OF_ONE + current[DOT_BEGIN:_ACTOR_END]
-        begin = _AFTER_EXPIRY if flags == EXPIRING else ONE_BYTES
-        if size != _ONE_ENTRY_CONTEXT_BYTES or not current.startswith(same_actor, begin):
-            return None
-    return ENTRY.pack(server, epoch, counter + 1)
 
 
 def _one_supersedes(new: bytes, old: bytes) -> bool:

@@ -6,8 +6,10 @@ this node's own log has them. A node that fails single operations of a batch lea
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from math import inf
+from typing import NamedTuple
 
 from kvbus.core.keyspace import Keyspace
 from kvbus.core.links import Links
@@ -21,8 +23,12 @@ from kvbus.wire.peer_frames import pack_head
 from kvbus_modes.ap.answers import MODE, Answers
 from kvbus_modes.ap.batch import Batch, Verdict
 from kvbus_modes.ap.frames import WRITE, write_payload
+from kvbus_modes.ap.overwrites import overwrite
 from kvbus_modes.ap.replica import Replica
 from kvbus_modes.ap.siblings import Hold, coordinate
+
+_FRAME_BYTES = 8 << 20
+"""From here on a batch goes to the peers in several frames: one over 32 MiB would be dropped."""
 
 
 class WriteBatch(Batch):
@@ -50,6 +56,11 @@ class WriteBatch(Batch):
         self.positions: dict[int, int] | None = None
         self.stragglers: dict[int, WriteBatch] = {}
 
+    def retire(self, now: float) -> None:
+        """Let go of everything but the nodes that still owe an acknowledgement."""
+        super().retire(now)
+        self.tokens, self.stragglers = [], {}
+
     def part_with(self, failed: tuple[int, ...]) -> None:
         """Give each operation that a node could not store a tally of its own."""
         positions = self.positions or {index: index for index in range(len(self.columns.keys))}
@@ -70,6 +81,25 @@ class WriteBatch(Batch):
         self.positions = {index: position for position, index in enumerate(staying)}
 
 
+class Versions(NamedTuple):
+    """Coordinated operations: the tokens to answer with, the records to store, and what these replace."""
+
+    located: Located
+    tokens: list[bytes | None]
+    records: list[bytes]
+    previous: list[bytes | None]
+
+    def select(self, chosen: Sequence[int]) -> Versions:
+        """Return the operations at the indices ``chosen``."""
+        replicas, columns, keys = self.located
+        return Versions(
+            Located(replicas, columns.select(chosen), [keys[index] for index in chosen]),
+            [self.tokens[index] for index in chosen],
+            [self.records[index] for index in chosen],
+            [self.previous[index] for index in chosen],
+        )
+
+
 class Writes:
     """All write batches that this node coordinates."""
 
@@ -83,6 +113,7 @@ class Writes:
         metrics: Metrics,
         epoch: Epoch,
         sibling_cap: int,
+        new_batch: Callable[[], BatchId],
     ) -> None:
         self._replica = replica
         self._hold = hold
@@ -91,36 +122,40 @@ class Writes:
         self._metrics = metrics
         self._epoch = epoch
         self._sibling_cap = sibling_cap
+        self._new_batch = new_batch
         self._me = links.me
         self._open: dict[BatchId, WriteBatch] = {}
 
     def start(
-        self,
-        batch_id: BatchId,
-        located: Located,
-        keyspace: Keyspace,
-        requirement: Requirement,
-        now: float,
-        wall_ms: int,
-        out: Effects,
+        self, located: Located, keyspace: Keyspace, requirement: Requirement, now: float, wall_ms: int, out: Effects
     ) -> None:
         """Coordinate ``located``: add the siblings, store, send the merged records to the other replicas."""
-        tokens, records, located = self._coordinate(located, wall_ms, out)
-        if not records:
-            return
+        versions = self._coordinate(located, wall_ms, out)
+        if versions.records:
+            self._spread(versions, keyspace, requirement, now, out)
+
+    def _spread(
+        self, versions: Versions, keyspace: Keyspace, requirement: Requirement, now: float, out: Effects
+    ) -> None:
+        """Store and send; what is too long for one frame goes in halves."""
+        located, tokens, records, previous = versions
         keys = located.engine_keys
         payload = write_payload(keys, records)
+        if len(payload) > _FRAME_BYTES and len(keys) > 1:
+            for half in (range(len(keys) // 2), range(len(keys) // 2, len(keys))):
+                self._spread(versions.select(half), keyspace, requirement, now, out)
+            return
         try:
-            lsn = self._replica.store(keys, records, payload, out)
+            lsn = self._replica.store(keys, records, payload, previous, out)
         except ReadOnly as error:
             self._hold.end()
             self._answers.fail(located.columns, error, 0.0, out)
             return
-        batch = WriteBatch(batch_id, located, requirement, now, keyspace=keyspace, tokens=tokens)
+        batch = WriteBatch(self._new_batch(), located, requirement, now, keyspace=keyspace, tokens=tokens)
         batch.awaited = located.replicas.mask & self._links.writable()
         batch.lost = located.replicas.mask & ~batch.awaited
-        self._open[batch_id] = batch
-        frame = pack_head(WRITE, space=keyspace.space, batch=batch_id, epoch=self._epoch) + payload
+        self._open[batch.id] = batch
+        frame = pack_head(WRITE, space=keyspace.space, batch=batch.id, epoch=self._epoch) + payload
         for node in located.replicas.nodes:
             if node != self._me and batch.awaited >> node & 1:
                 out.send_peer(node, frame)
@@ -135,7 +170,7 @@ class Writes:
         if batch is None or not batch.awaited >> node & 1:
             return
         self._links.settled(node)
-        if failed:
+        if failed and not batch.replied:
             batch.part_with(failed)
         lost = dict.fromkeys(failed)
         for index, straggler in batch.stragglers.items():
@@ -165,43 +200,48 @@ class Writes:
                 batch.release(self._links)
                 del self._open[batch.id]
             else:
-                for each in (batch, *batch.stragglers.values()):
+                parts = (batch, *batch.stragglers.values())
+                for each in parts:
                     self._judge(each, now, out)
+                if all(each.replied for each in parts):
+                    batch.retire(now)
         return min((batch.deadline for batch in self._open.values()), default=inf)
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def _coordinate(
-        self, located: Located, wall_ms: int, out: Effects
-    ) -> tuple[list[bytes | None], list[bytes], Located]:
-        """Make each operation's merged record and token; operations that fail are answered and left out."""
-        columns = located.columns
+    def _coordinate(self, located: Located, wall_ms: int, out: Effects) -> Versions:
+        """Make each operation's version; operations that fail are answered and left out."""
+        columns, keys = located.columns, located.engine_keys
         ttl_ms = columns.options.ttl_ms
         expiry_ms = None if ttl_ms is None else wall_ms + ttl_ms
-        keys, hold, cap = located.engine_keys, self._hold, self._sibling_cap
         current = self._replica.multi_get(keys)
-        fresh: dict[bytes, bytes] | None = {} if len(set(keys)) != len(keys) else None
         timestamp = self._replica.timestamp(wall_ms)
-        tokens: list[bytes | None] = []
-        records: list[bytes] = []
+        fresh: dict[bytes, bytes] | None = None
+        contexts = columns.contexts
+        if len(set(keys)) != len(keys):
+            fresh, contexts = {}, _first_of_each(keys, contexts)
+        records, tokens, others = overwrite(current, contexts, columns.values, expiry_ms, timestamp, self._hold)
         refused: dict[int, None] = {}
-        for index, context in enumerate(columns.contexts):
-            record = current[index] if fresh is None else fresh.get(keys[index], current[index])
+        if fresh is not None:
+            fresh.update({key: record for key, record in zip(keys, records, strict=True) if record})
+        for index in others:
+            present = current[index] if fresh is None else fresh.get(keys[index], current[index])
+            context, value = columns.contexts[index], columns.values[index]
             try:
-                record, token = coordinate(record, context, columns.values[index], expiry_ms, timestamp, hold, cap)
+                records[index], tokens[index] = coordinate(
+                    present, context, value, expiry_ms, timestamp, self._hold, self._sibling_cap
+                )
             except ClientError as error:
                 refused[index] = None
                 self._answers.fail_one(columns, index, error, out)
-                continue
-            records.append(record)
-            tokens.append(token)
-            if fresh is not None:
-                fresh[keys[index]] = record
+            else:
+                if fresh is not None:
+                    fresh[keys[index]] = records[index]
+        versions = Versions(located, tokens, records, current)
         if refused:
-            kept = [index for index in range(len(keys)) if index not in refused]
-            located = Located(located.replicas, columns.select(kept), [keys[index] for index in kept])
-        return tokens, records, located
+            versions = versions.select([index for index in range(len(keys)) if index not in refused])
+        return versions
 
     def _stored_here(self, batch: WriteBatch, durable: bool, now: float, out: Effects) -> None:
         for each in (batch, *batch.stragglers.values()):
@@ -241,3 +281,9 @@ class Writes:
         batch.replied = True
         self._metrics.quorums(batch.columns.kind, MODE).observe(now - batch.started, len(batch.tokens))
         self._answers.settle(batch, batch.tokens, None, batch.keyspace, now, out)
+
+
+def _first_of_each(keys: list[bytes], contexts: list[bytes | None]) -> list[bytes | None]:
+    """Return the contexts of each key's first operation; a later one does not know what the first makes."""
+    first = dict(zip(reversed(keys), range(len(keys) - 1, -1, -1), strict=True))
+    return [context if first[key] == at else None for at, (key, context) in enumerate(zip(keys, contexts, strict=True))]
