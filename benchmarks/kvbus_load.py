@@ -32,6 +32,7 @@ class KvbusLoad:
         self._errors = 0
         self._last_error = ""
         self._from = self._until = 0.0
+        self._random = Random().random
 
     async def fill(self, client: AsyncClient) -> None:
         """Write every key once.
@@ -56,9 +57,9 @@ class KvbusLoad:
 
     async def _put(self, client: AsyncClient, worker: int, workers: int) -> None:
         keys, contexts = self._keys, self._contexts
-        luck, share = Random(), len(keys) // workers
+        random, share = self._random, len(keys) // workers
         while (begun := perf_counter()) < self._until:
-            index = worker + workers * int(luck.random() * share)
+            index = worker + workers * int(random() * share)
             try:
                 contexts[index] = (await client.put(keys[index], _VALUE, ctx=contexts[index])).ctx
             except ClientError as error:
@@ -68,10 +69,10 @@ class KvbusLoad:
 
     async def _get(self, client: AsyncClient, worker: int, workers: int) -> None:
         keys = self._keys
-        luck, count = Random(), len(keys)
+        random, count = self._random, len(keys)
         while (begun := perf_counter()) < self._until:
             try:
-                values = (await client.get(keys[int(luck.random() * count)])).values
+                values = (await client.get(keys[int(random() * count)])).values
             except ClientError as error:
                 self._failed(error)
             else:

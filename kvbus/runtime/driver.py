@@ -1,8 +1,7 @@
 """The event loop around a node: drain the sockets, step, perform the effects, commit, step again.
 
-Edge-triggered descriptors: whoever stops reading early, or sends on a socket that is also read, must look again; the
-transport says when that is so. Everything that arrived in one turn is one tick, and its writes share one write and one
-sync of the log.
+Edge-triggered descriptors: after a wake-up the driver goes round until a tick finds nothing. Everything that arrived
+in one turn is one tick, and its writes share one write and one sync of the log.
 """
 
 from __future__ import annotations
@@ -69,7 +68,7 @@ class Driver:
                 handle.cancel()
 
     def _turn(self) -> None:
-        """Go round until no descriptor would be silent about news, or let others run after some rounds."""
+        """Go round until nothing is left, or let others run after a bounded number of rounds."""
         if self._stopped:
             return
         try:
@@ -78,7 +77,7 @@ class Driver:
                 self._receive(tick)
                 if tick:
                     self._step(tick)
-                if not self._transport.must_look_again:
+                elif not self._transport.more_waits:
                     return
             self._loop.call_soon(self._turn)
         except Exception as error:

@@ -37,8 +37,7 @@ class Addresses:
 class ZmqTransport:
     """All sockets of one node; see :class:`kvbus.ports.transport.Transport`.
 
-    ``must_look_again`` says that no descriptor will tell of what may be waiting: the last ``receive`` stopped at a
-    bound, or a reply was sent since then, and sending takes in the news that the descriptor would have told of.
+    ``more_waits`` says that the last ``receive`` stopped at a bound: no descriptor will tell of what is left.
     """
 
     def __init__(
@@ -56,7 +55,7 @@ class ZmqTransport:
     ) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._intake = intake
-        self.must_look_again = False
+        self.more_waits = False
         self.bad_requests_total = 0
         clients = SocketSettings(message_bytes=request_bytes, high_water=_WAITING_REQUESTS)
         peers = SocketSettings(message_bytes=MAX_FRAME_BYTES)
@@ -93,14 +92,13 @@ class ZmqTransport:
     def receive(self, tick: Tick) -> None:
         """Move all that arrived into ``tick``, up to a bound."""
         more_frames = self._peers.receive(tick)
-        self.must_look_again = self._clients.receive() or more_frames
+        self.more_waits = self._clients.receive() or more_frames
         for call in self._intake.hand_over(tick):
             self.bad_requests_total += 1
-            self.reply(call)
+            self._clients.reply(call)
 
     def reply(self, call: Call) -> None:
         """Answer a client."""
-        self.must_look_again = True
         self._clients.reply(call)
 
     def send_peer(self, peer: NodeIndex, frames: Sequence[bytes]) -> bool:

@@ -50,9 +50,13 @@ MAX_COUNTER = 0xFFFF_FFFF_FFFF_FFFF
 _peek = Struct("<3x12sQ8xBI").unpack_from
 """Of a record of one sibling: its dot's actor (bytes) and counter, its flags and the length of its context."""
 
+_peek_usual = Struct("<3s12sQ8xBI4x5s12sQ").unpack_from
+"""The same behind the head, and of the context, as one vector entry, its head, actor and counter."""
+
 _AFTER_EXPIRY = ONE_BYTES + EXPIRY_BYTES
 _ACTOR_END = DOT_BEGIN + ACTOR_BYTES
 _ONE_ENTRY_CONTEXT_BYTES = len(VECTOR_OF_ONE) + ENTRY_BYTES
+_USUAL_BYTES = ONE_BYTES + _ONE_ENTRY_CONTEXT_BYTES
 
 
 class EpochsUsedUp(KvbusError):
@@ -182,12 +186,25 @@ def read_column(records: Sequence[bytes | None], wall_ms: int) -> tuple[list[lis
     """Read a column: for each record its values and its context; an absent record gives [] and None."""
     values: list[list[bytes]] = []
     contexts: list[bytes | None] = []
-    peek = _peek
+    peek, peek_usual = _peek, _peek_usual
     for record in records:
         if record is None:
             values.append([])
             contexts.append(None)
             continue
+        if len(record) >= _USUAL_BYTES:
+            head, last, counter, flags, size, seen_head, seen_last, seen = peek_usual(record)
+            if (
+                seen_last == last
+                and seen == counter - 1
+                and not flags
+                and size == _ONE_ENTRY_CONTEXT_BYTES
+                and seen_head == VECTOR_OF_ONE
+                and head == ONE_SIBLING
+            ):
+                values.append([record[_USUAL_BYTES:]])
+                contexts.append(VECTOR_OF_ONE + record[DOT_BEGIN:DOT_END])
+                continue
         if not record.startswith(ONE_SIBLING):
             found, context = _read_any(record, wall_ms)
             values.append(found)
