@@ -6,6 +6,12 @@ STAMP := .venv/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 LOCKED := install --no-deps --require-hashes -r requirements.lock
 PYTEST := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q
+# Tests with real processes mostly wait, all others mostly compute: the two halves run side by side.
+define run_tests
+@others=$$(mktemp); $(PYTEST) --ignore=tests/live > "$$others" 2>&1 & beside=$$!; \
+trap 'kill $$beside 2> /dev/null; rm -f "$$others"' EXIT; trap 'exit 130' INT TERM; \
+$(PYTEST) tests/live; code=$$?; wait $$beside || code=$$?; cat "$$others"; exit $$code
+endef
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 MAKEFLAGS += --no-print-directory
 
@@ -13,7 +19,7 @@ MAKEFLAGS += --no-print-directory
 
 help:
 	@echo "make demo        three nodes on this machine, real data, a node's death and return"
-	@echo "make test        the tests (a few minutes)"
+	@echo "make test        the tests (a minute or two)"
 	@echo "make check       what CI runs: format, lint, types, layers, tests"
 	@echo "make slow        the long tests: fifty rounds of SIGKILL and their like"
 	@echo "make bench       the benchmarks"
@@ -26,10 +32,10 @@ demo: $(STAMP)
 	@$(BIN)/kvbus demo
 
 test: $(STAMP)
-	@$(PYTEST)
+	$(run_tests)
 
 check: lint
-	@$(PYTEST)
+	$(run_tests)
 
 slow: $(STAMP)
 	@$(PYTEST) -m slow

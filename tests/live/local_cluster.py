@@ -2,51 +2,36 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import signal
 import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from random import SystemRandom
 from time import monotonic, sleep
 from urllib.error import HTTPError
 
-from kvbus.cli.local_cluster import PORTS_A_NODE, ClusterFolder, LocalNode, check_ports, planned_node
-from kvbus.errors import ConfigError
-from tests.live.wire_socket import WireSocket
+from kvbus.cli.launch import readiness
+from kvbus.cli.local_cluster import ClusterFolder, LocalNode
+from tests.live.command_server import CommandServer
+from tests.live.ports import free_base_port
+from tests.live.wire_socket import WireSocket, code_of
 
-_TRIES = 20
-_COMMAND_SECONDS = 90
-# Below the range from which the system gives ports to outgoing connections.
-_FIRST_PORT, _LAST_PORT = 12_000, 32_000
+
+@cache
+def _command_server() -> CommandServer:
+    server = CommandServer()
+    atexit.register(server.close)
+    return server
 
 
 def run_kvbus(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command line of the code under test, be it a checkout's or an installed wheel's."""
-    return subprocess.run(
-        [sys.executable, "-m", "kvbus", *arguments],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-        capture_output=True,
-        text=True,
-        timeout=_COMMAND_SECONDS,
-        check=False,
-    )
-
-
-def free_base_port(nodes: int) -> int:
-    """Return a first port for ``nodes`` nodes of which none is taken now."""
-    for _ in range(_TRIES):
-        base = SystemRandom().randrange(_FIRST_PORT, _LAST_PORT - nodes * PORTS_A_NODE, PORTS_A_NODE)
-        try:
-            check_ports([planned_node(Path(), number, base) for number in range(nodes)])
-        except ConfigError:
-            continue
-        return base
-    raise RuntimeError("found no free ports for a local cluster")
+    return _command_server().run(arguments)
 
 
 class LocalCluster:
@@ -79,6 +64,34 @@ class LocalCluster:
     def start(self, name: str) -> None:
         """Start the node and wait until it serves and all see each other."""
         self.command("start", name)
+
+    def restore(self) -> None:
+        """Start every node that has ended, and wait until all serve and see each other."""
+        for name in self.names:
+            if not self.node(name).is_running():
+                self.start(name)
+        if not all(map(self._sees_all, self.names)):
+            self.wait_until_whole()
+
+    def wait_until_whole(self, timeout_seconds: float = 10.0) -> None:
+        """Write on all replicas through each node until it succeeds there and the node sees all others.
+
+        Seeing is not enough to wait for: a node that hung is silent to those that await an answer which is lost, until
+        it says something, and so until it is asked something.
+        """
+        give_up = monotonic() + timeout_seconds
+        for name in self.names:
+            with self.connect(name) as wire:
+                while True:
+                    ctx = wire.ask(op="get", key=b"whole").get("ctx")
+                    put = wire.ask(op="put", key=b"whole", value=b"v", ctx=ctx, w=len(self.names), deadline_ms=200)
+                    if code_of(put) == "ok" and self._sees_all(name):
+                        break
+                    assert monotonic() < give_up, f"{name} is not whole after {timeout_seconds} s: {put}"
+                    sleep(0.02)
+
+    def _sees_all(self, name: str) -> bool:
+        return readiness(self.node(name).http) == {"ready": True, "members": dict.fromkeys(self.names, "up")}
 
     def kill(self, name: str) -> None:
         """End the node by SIGKILL, at once: without the command line's start-up."""

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.live.local_cluster import LocalCluster, free_base_port, local_cluster, run_kvbus
+from tests.live.command_server import environment
+from tests.live.local_cluster import LocalCluster, local_cluster, run_kvbus
+from tests.live.ports import free_base_port
 
 Json = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
-    with local_cluster(tmp_path_factory.mktemp("cli") / "demo") as running:
-        yield running
 
 
 def kvbus(cluster: LocalCluster, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -108,7 +102,7 @@ def test_a_receipt_and_an_explanation_come_when_asked_for(cluster: LocalCluster)
 def test_bytes_come_in_by_standard_input_and_out_as_base64(cluster: LocalCluster) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "kvbus", "put", "binary", "-", "--dir", str(cluster.folder)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        env=environment(),
         input=b"a\xffb",
         check=False,
     )

@@ -6,18 +6,9 @@ Source: DeCandia et al., "Dynamo" (2007), figure 3.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import cast
 
-import pytest
-
-from tests.live.local_cluster import LocalCluster, local_cluster, run_kvbus
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
-    with local_cluster(tmp_path_factory.mktemp("dx") / "cluster") as running:
-        yield running
+from tests.live.local_cluster import LocalCluster, run_kvbus
 
 
 class Person:

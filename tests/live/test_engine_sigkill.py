@@ -56,7 +56,7 @@ def test_acknowledged_batches_survive_kills(seed: int, tmp_path: Path) -> None:
         assert child.stdout is not None
         head = child.stdout.readline()
         try:
-            rest, _ = child.communicate(timeout=random.uniform(0.0, 0.5))
+            rest, _ = child.communicate(timeout=random.uniform(0.0, 0.25))
         except subprocess.TimeoutExpired:
             child.kill()
             rest, _ = child.communicate()

@@ -17,7 +17,7 @@ from kvbus.runtime.zmq_transport import Addresses, ZmqTransport
 from kvbus.wire.client_requests import Intake
 from kvbus.wire.handshake import Handshake
 from kvbus.wire.peer_frames import PEER_PROTOCOL_VERSION, Hello
-from tests.live.local_cluster import free_base_port
+from tests.live.ports import free_base_port
 
 # Every name but the last begins another one.
 NAMES = ("n", "n1", "n10", "n2")
@@ -102,7 +102,7 @@ def _arrived(transport: ZmqTransport, count: int) -> list[bytes]:
     while len(frames) < count and monotonic() < give_up:
         frames += _taken(transport)
         sleep(0.005)
-    sleep(0.1)
+    sleep(0.05)
     return frames + _taken(transport)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,22 +13,19 @@ from typing import cast
 
 import pytest
 
+from tests.live.command_server import environment
 from tests.live.local_cluster import LocalCluster, local_cluster, run_kvbus
+from tests.live.ports import taken
 from tests.live.wire_socket import WireSocket, code_of
 
 LOAD = 2000
 
 
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[LocalCluster]:
-    with local_cluster(tmp_path / "cluster") as running:
-        yield running
-
-
 @pytest.fixture(scope="module")
-def lone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
-    """Run one node, for what needs no others."""
-    with local_cluster(tmp_path_factory.mktemp("lone") / "cluster", nodes=1) as running:
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """Give a cluster of one node that has run and was stopped."""
+    with local_cluster(tmp_path_factory.mktemp("stopped") / "cluster", nodes=1) as running:
+        running.stop("n1")
         yield running
 
 
@@ -51,6 +47,7 @@ def _overwrite(cluster: LocalCluster, key: bytes) -> None:
 def test_a_stop_under_load_loses_nothing_that_was_acknowledged(cluster: LocalCluster) -> None:
     acknowledged: list[int] = []
     refused: set[str] = set()
+    said_before = len(cluster.log("n1"))
     with cluster.connect("n1") as wire:
 
         def listen_once() -> None:
@@ -61,21 +58,87 @@ def test_a_stop_under_load_loses_nothing_that_was_acknowledged(cluster: LocalClu
                 refused.add(code_of(reply))
 
         for number in range(LOAD):
-            wire.send(id=number, op="put", key=b"load-%d" % number, value=b"%d" % number, w=2)
+            wire.send(id=number, op="put", key=b"stop-%d" % number, value=b"%d" % number, w=2)
             if number == LOAD // 2:
                 listen_once()  # The node is at work, not only about to be.
                 cluster.signal("n1", signal.SIGTERM)
-        while not wire.is_silent(1.0):
-            listen_once()
-    cluster.wait_for_end("n1")
+        is_running = True
+        while is_running:
+            is_running = cluster.node("n1").is_running()
+            while not wire.is_silent(0.05):
+                listen_once()
     assert acknowledged
     assert refused <= {"shutting_down"}
-    assert '"event": "stopped"' in cluster.log("n1")
+    assert '"event": "stopped"' in cluster.log("n1")[said_before:]
     cluster.start("n1")
     with cluster.connect("n1") as wire:
         for number in acknowledged:
-            assert wire.ask(op="get", key=b"load-%d" % number, r=1)["values"] == [b"%d" % number]
+            assert wire.ask(op="get", key=b"stop-%d" % number, r=1)["values"] == [b"%d" % number]
     print(f"{len(acknowledged)} of {LOAD} puts were acknowledged around the stop")
+
+
+def test_a_clean_restart_goes_on_with_its_version_epoch_and_a_crash_does_not(cluster: LocalCluster) -> None:
+    for _ in range(2):
+        _overwrite(cluster, b"hold")
+    clock, (epoch,) = _clock_and_epochs(cluster, "hold")
+    assert clock == [["n1", 2]]
+    cluster.stop("n1")
+    cluster.start("n1")
+    _overwrite(cluster, b"hold")
+    assert _clock_and_epochs(cluster, "hold") == ([["n1", 3]], [epoch])
+    cluster.kill("n1")
+    cluster.start("n1")
+    _overwrite(cluster, b"hold")
+    clock, (first, second) = _clock_and_epochs(cluster, "hold")
+    assert clock == [["n1", 4]]
+    assert first == epoch < second
+
+
+def _node_process(cluster: LocalCluster, name: str) -> subprocess.CompletedProcess[str]:
+    return run_kvbus("node", "--config", cluster.node(name).config)
+
+
+def test_a_second_process_on_one_data_directory_is_refused(cluster: LocalCluster) -> None:
+    papers = Path(cluster.node("n1").data_dir, "node.json").read_bytes()
+    second = _node_process(cluster, "n1")
+    assert second.returncode == 1
+    assert "is used by another process" in second.stderr
+    assert "Traceback" not in second.stderr
+    assert Path(cluster.node("n1").data_dir, "node.json").read_bytes() == papers
+    with cluster.connect("n1") as wire:
+        assert wire.code(op="put", key=b"first", value=b"v") == "ok"
+
+
+@pytest.mark.parametrize("purpose", ["client", "peer", "gossip", "http"])
+def test_a_taken_port_is_named(stopped: LocalCluster, purpose: str) -> None:
+    port = int(str(getattr(stopped.node("n1"), purpose)).rpartition(":")[2])
+    with taken(port):
+        node = _node_process(stopped, "n1")
+    assert node.returncode == 1
+    assert f"[listen] {purpose}" in node.stderr
+    assert str(port) in node.stderr
+    assert "Traceback" not in node.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_exit_code_is_0_for_both_signals(stopped: LocalCluster, number: signal.Signals) -> None:
+    # The starts that were refused above have left nothing in the way of this one.
+    node = subprocess.Popen(
+        [sys.executable, "-m", "kvbus", "node", "--config", stopped.node("n1").config],
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert node.stderr is not None
+    with node.stderr:
+        for line in node.stderr:
+            if '"event": "serving"' in line:
+                break
+        with WireSocket(stopped.node("n1").client) as wire:
+            assert wire.code(op="ping") == "ok"
+        node.send_signal(number)
+        assert '"event": "stopped"' in node.stderr.read()
+    assert node.wait(10) == 0
 
 
 def test_what_is_under_way_is_finished_before_the_end_and_nothing_new_is_taken(cluster: LocalCluster) -> None:
@@ -108,72 +171,3 @@ def test_what_is_under_way_is_finished_before_the_end_and_nothing_new_is_taken(c
         reply = wire.receive()
         assert (reply["id"], code_of(reply)) == (b"slow", "ok")
     cluster.wait_for_end("n1")
-
-
-def test_a_clean_restart_goes_on_with_its_version_epoch_and_a_crash_does_not(cluster: LocalCluster) -> None:
-    for _ in range(2):
-        _overwrite(cluster, b"hold")
-    clock, (epoch,) = _clock_and_epochs(cluster, "hold")
-    assert clock == [["n1", 2]]
-    cluster.stop("n1")
-    cluster.start("n1")
-    _overwrite(cluster, b"hold")
-    assert _clock_and_epochs(cluster, "hold") == ([["n1", 3]], [epoch])
-    cluster.kill("n1")
-    cluster.start("n1")
-    _overwrite(cluster, b"hold")
-    clock, (first, second) = _clock_and_epochs(cluster, "hold")
-    assert clock == [["n1", 4]]
-    assert first == epoch < second
-
-
-def _node_process(lone: LocalCluster, name: str) -> subprocess.CompletedProcess[str]:
-    return run_kvbus("node", "--config", lone.node(name).config)
-
-
-def test_a_second_process_on_one_data_directory_is_refused(lone: LocalCluster) -> None:
-    papers = Path(lone.node("n1").data_dir, "node.json").read_bytes()
-    second = _node_process(lone, "n1")
-    assert second.returncode == 1
-    assert "is used by another process" in second.stderr
-    assert "Traceback" not in second.stderr
-    assert Path(lone.node("n1").data_dir, "node.json").read_bytes() == papers
-    with lone.connect("n1") as wire:
-        assert wire.code(op="put", key=b"first", value=b"v") == "ok"
-
-
-@pytest.mark.parametrize("purpose", ["client", "peer", "gossip", "http"])
-def test_a_taken_port_is_named(lone: LocalCluster, purpose: str) -> None:
-    lone.stop("n1")
-    port = int(str(getattr(lone.node("n1"), purpose)).rpartition(":")[2])
-    with socket.socket() as squatter:
-        squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        squatter.bind(("127.0.0.1", port))
-        squatter.listen()
-        node = _node_process(lone, "n1")
-    assert node.returncode == 1
-    assert f"[listen] {purpose}" in node.stderr
-    assert str(port) in node.stderr
-    assert "Traceback" not in node.stderr
-    lone.start("n1")
-
-
-def test_the_exit_code_is_0_for_both_signals(lone: LocalCluster) -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):
-        lone.stop("n1")
-        node = subprocess.Popen(
-            [sys.executable, "-m", "kvbus", "node", "--config", lone.node("n1").config],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert node.stderr is not None
-        with node.stderr:
-            for line in node.stderr:
-                if '"event": "serving"' in line:
-                    break
-            with WireSocket(lone.node("n1").client) as wire:
-                assert wire.code(op="ping") == "ok"
-            node.send_signal(number)
-            assert '"event": "stopped"' in node.stderr.read()
-        assert node.wait(10) == 0
-        lone.start("n1")

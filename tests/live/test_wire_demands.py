@@ -10,18 +10,17 @@ from typing import cast
 import mmh3
 import pytest
 
-from tests.live.local_cluster import LocalCluster, local_cluster
+from tests.live.local_cluster import LocalCluster
 from tests.live.wire_socket import Reply, WireSocket, code_of
 
 SEED = 20_260_802
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
-    with local_cluster(tmp_path_factory.mktemp("demands") / "cluster") as running:
-        pids = running.pids
-        yield running
-        running.assert_unharmed(pids)
+def cluster(unharmed_cluster: LocalCluster) -> Iterator[LocalCluster]:
+    pids = unharmed_cluster.pids
+    yield unharmed_cluster
+    unharmed_cluster.assert_unharmed(pids)
 
 
 @pytest.fixture

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.live.local_cluster import free_base_port, local_cluster, run_kvbus
+from tests.live.command_server import environment
+from tests.live.local_cluster import LocalCluster, run_kvbus
+from tests.live.ports import free_base_port, taken
 
 
 def config(folder: Path, *, name: str = "n1", cluster: str = "one", data: str = "data", more: str = "") -> Path:
@@ -41,7 +41,7 @@ def run_until_ready(path: Path) -> None:
     """Run a node in the foreground until it serves, then let it drain; it must end by itself with 0."""
     node = subprocess.Popen(
         [sys.executable, "-m", "kvbus", "node", "--config", str(path)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)},
+        env=environment(),
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -57,6 +57,15 @@ def run_until_ready(path: Path) -> None:
 def data(tmp_path: Path) -> Path:
     folder = tmp_path / "data"
     folder.mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def used_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the data directory of a node n1 of a cluster named one, which has run and ended."""
+    folder = tmp_path_factory.mktemp("used") / "data"
+    folder.mkdir()
+    run_until_ready(config(folder.parent))
     return folder
 
 
@@ -83,25 +92,21 @@ def test_a_missing_data_directory_is_named_with_the_command_that_makes_it(tmp_pa
 def test_a_taken_port_is_named(data: Path, offset: int, key: str) -> None:
     path = config(data.parent)
     base = int(path.read_text().partition('client = "tcp://127.0.0.1:')[2].partition('"')[0])
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", base + offset))
-        holder.listen()
+    with taken(base + offset):
         told = complaint("node", "--config", str(path))
     assert told.startswith(f"[listen] {key} = ")
     assert str(base + offset) in told
     assert "choose another port" in told
 
 
-def test_another_nodes_data_directory_is_refused(data: Path) -> None:
-    run_until_ready(config(data.parent))
-    told = complaint("node", "--config", str(config(data.parent, name="n9")))
-    assert told == f"{data} belongs to node 'n1', not 'n9'; correct [node] name or data_dir"
+def test_another_nodes_data_directory_is_refused(used_data: Path) -> None:
+    told = complaint("node", "--config", str(config(used_data.parent, name="n9")))
+    assert told == f"{used_data} belongs to node 'n1', not 'n9'; correct [node] name or data_dir"
 
 
-def test_another_clusters_data_directory_is_refused(data: Path) -> None:
-    run_until_ready(config(data.parent))
-    told = complaint("node", "--config", str(config(data.parent, cluster="two")))
-    assert told == f"{data} belongs to cluster 'one', not 'two'; correct [cluster] name or [node] data_dir"
+def test_another_clusters_data_directory_is_refused(used_data: Path) -> None:
+    told = complaint("node", "--config", str(config(used_data.parent, cluster="two")))
+    assert told == f"{used_data} belongs to cluster 'one', not 'two'; correct [cluster] name or [node] data_dir"
 
 
 def test_a_directory_of_something_else_is_refused(data: Path) -> None:
@@ -110,10 +115,10 @@ def test_a_directory_of_something_else_is_refused(data: Path) -> None:
     assert "give the node its own data directory or an empty one" in told
 
 
-def test_a_directory_that_is_in_use_is_refused(tmp_path: Path) -> None:
-    with local_cluster(tmp_path / "busy", nodes=1) as running:
-        other = config(tmp_path, cluster="busy", data=running.node("n1").data_dir)
-        assert running.node("n1").data_dir in complaint("node", "--config", str(other))
+def test_a_directory_that_is_in_use_is_refused(unharmed_cluster: LocalCluster, tmp_path: Path) -> None:
+    in_use = unharmed_cluster.node("n1").data_dir
+    told = complaint("node", "--config", str(config(tmp_path, cluster=unharmed_cluster.folder.name, data=in_use)))
+    assert told.startswith(f"{in_use} is used by another process")
 
 
 def test_a_mode_that_is_not_there_yet_is_refused_plainly(data: Path) -> None:
@@ -125,8 +130,7 @@ def test_a_mode_that_is_not_there_yet_is_refused_plainly(data: Path) -> None:
 
 def test_cluster_up_names_the_taken_port_and_leaves_nothing_behind(tmp_path: Path) -> None:
     base = free_base_port(3)
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", base + 11))
+    with taken(base + 11):
         told = complaint("cluster", "up", "--dir", str(tmp_path / "c"), "--base-port", str(base))
     assert told == f"port {base + 11} (n2's peer port) is taken by another process; choose others with --base-port"
     assert not (tmp_path / "c" / "cluster.json").exists()

@@ -23,12 +23,12 @@ def checker_ignores(source: Source) -> list[str]:
     """List comments that silence a type checker or the linter outside the adapters."""
     if source.path in ADAPTERS:
         return []
-    return [source.breach(line, text) for line, text in source.comments() if _IGNORE.search(text)]
+    return [source.breach(line, text) for line, text in source.comments if _IGNORE.search(text)]
 
 
 def unfinished(source: Source) -> list[str]:
     """List comments that put work off."""
-    return [source.breach(line, text) for line, text in source.comments() if _UNFINISHED.search(text)]
+    return [source.breach(line, text) for line, text in source.comments if _UNFINISHED.search(text)]
 
 
 def prints(source: Source) -> list[str]:
@@ -71,7 +71,7 @@ def test_type_checkers_and_linter_are_silenced_only_in_adapters() -> None:
 
 def test_every_adapter_on_the_list_exists_and_needs_to_be_there() -> None:
     by_path = {source.path: source for source in sources(*ROOMS)}
-    assert [path for path in ADAPTERS if not any(_IGNORE.search(text) for _, text in by_path[path].comments())] == []
+    assert [path for path in ADAPTERS if not any(_IGNORE.search(text) for _, text in by_path[path].comments)] == []
 
 
 def test_no_work_is_put_off_in_a_comment() -> None:

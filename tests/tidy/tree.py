@@ -8,7 +8,7 @@ import os
 import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -30,11 +30,11 @@ class Source:
         """Return the syntax tree."""
         return ast.parse(self.text, self.path)
 
-    def comments(self) -> Iterator[tuple[int, str]]:
-        """Yield each comment with its line."""
-        for token in tokenize.generate_tokens(io.StringIO(self.text).readline):
-            if token.type == tokenize.COMMENT:
-                yield token.start[0], token.string
+    @cached_property
+    def comments(self) -> list[tuple[int, str]]:
+        """Return each comment with its line."""
+        tokens = tokenize.generate_tokens(io.StringIO(self.text).readline)
+        return [(token.start[0], token.string) for token in tokens if token.type == tokenize.COMMENT]
 
     def breach(self, line: int, what: str) -> str:
         """Write a breach down as ``path:line: what``."""
@@ -50,11 +50,16 @@ def files(root: Path = CHECKOUT) -> list[Path]:
     return sorted(found)
 
 
-def sources(*rooms: str, root: Path = CHECKOUT) -> list[Source]:
+def sources(*rooms: str) -> list[Source]:
     """Return the Python files below the given folders of the checkout, sorted."""
-    relative = [path.relative_to(root).as_posix() for path in files(root) if path.suffix == ".py"]
-    chosen = [path for path in relative if path.startswith(tuple(f"{room}/" for room in rooms))]
-    return [Source(path, (root / path).read_text(encoding="utf-8")) for path in chosen]
+    return [source for source in _all_sources() if source.path.startswith(tuple(f"{room}/" for room in rooms))]
+
+
+@cache
+def _all_sources() -> list[Source]:
+    """Read every file once: each rule walks the same trees."""
+    paths = [path for path in files() if path.suffix == ".py"]
+    return [Source(path.relative_to(CHECKOUT).as_posix(), path.read_text(encoding="utf-8")) for path in paths]
 
 
 def dotted(node: ast.AST) -> str:

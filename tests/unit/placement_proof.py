@@ -45,7 +45,7 @@ def fair_shares(mine: Sequence[Member], partitions: int, replicas: int, *, with_
 
     def bisect(goal: float, total_at: Callable[[float], float]) -> float:
         low, high = 0.0, 1e9
-        for _ in range(120):
+        for _ in range(80):
             middle = (low + high) / 2
             low, high = (low, middle) if total_at(middle) >= goal else (middle, high)
         return high

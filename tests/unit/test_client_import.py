@@ -53,5 +53,5 @@ def test_nothing_but_a_name_is_loaded_by_the_package() -> None:
 
 @pytest.mark.parametrize("name", ["Client", "AsyncClient"])
 def test_a_client_is_imported_in_less_than_300_ms(name: str) -> None:
-    # The best of a few runs: others use the machine too.
-    assert min(run(f"from kvbus.client import {name}")[0] for _ in range(5)) < _MAX_SECONDS
+    # One quick run of a few is enough: others use the machine too.
+    assert any(run(f"from kvbus.client import {name}")[0] < _MAX_SECONDS for _ in range(5))
