@@ -201,6 +201,17 @@ def test_a_silent_replica_stays_silent_until_it_is_heard() -> None:
     assert "degraded" not in world.ask(0, "put", key=b"k", value=b"y")
 
 
+def test_a_silent_replica_that_hears_again_is_found_without_any_request() -> None:
+    world = World(3)
+    world.network.silence(0, 1)
+    world.ask(0, "put", key=b"k", value=b"v", deadline_ms=1000)
+    world.time.run(5)
+    assert world.nodes[0].links.states(world.time.now)[NodeIndex(1)] == "silent"
+    world.network.cut.clear()
+    world.time.run(1.1)
+    assert world.nodes[0].links.states(world.time.now)[NodeIndex(1)] == "up"
+
+
 def test_an_idle_cluster_has_no_silent_node() -> None:
     world = World(3)
     world.ask(0, "put", key=b"k", value=b"v", w=3)

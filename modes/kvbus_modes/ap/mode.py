@@ -42,6 +42,7 @@ OPERATIONS: Mapping[str, frozenset[str]] = {
 EPOCH_BITS = 40
 """A version epoch is the node's incarnation in the upper bits and a count in these: a durable block a start."""
 SWEEP_SECONDS = 0.005
+PROBE_SECONDS = 1.0
 _RETRY_AFTER_MS = 20
 
 
@@ -97,6 +98,7 @@ class ApMode:
         )
         self._forwarding = Forwarding(links=links, answers=self._answers, epoch=self._epoch)
         self._next_sweep = 0.0
+        self._next_probe = 0.0
 
     def step(self, tick: Tick, out: Effects) -> None:
         """Take what arrived, in one turn; put every effect into ``out``."""
@@ -189,8 +191,23 @@ class ApMode:
                 self._scans.sweep(now, wall_ms, out),
                 self._forwarding.sweep(now, out),
             )
+            self._probe(now, out)
         if len(self._writes) or len(self._reads) or len(self._scans) or len(self._forwarding):
             out.wake(self._next_sweep)
+
+    def _probe(self, now: float, out: Effects) -> None:
+        """Ask silent peers for a sign of life: reads avoid them, so without writes nobody else would."""
+        links = self._context.links
+        silent = links.reachable() & ~links.responsive(now)
+        if not silent:
+            return
+        if now >= self._next_probe:
+            self._next_probe = now + PROBE_SECONDS
+            probe = self._head(frames.READ, self._new_batch()) + pack_column([])
+            for peer in range(silent.bit_length()):
+                if silent >> peer & 1:
+                    out.send_peer(NodeIndex(peer), probe)
+        out.wake(self._next_probe)
 
     def _new_batch(self) -> BatchId:
         self._next_batch += 1
