@@ -58,6 +58,15 @@ class Answers:
         columns = batch.columns
         self._observe(columns.kind, "ok", now - batch.started, len(columns.calls))
         self.mark(batch, keyspace, now)
+        call = columns.calls[0] if columns.calls else None
+        if call is not None and call is columns.calls[-1] and len(call.tokens) == len(columns.calls):
+            # The batch is one whole call, which came in one frame: its columns are the answer as they are.
+            call.tokens = list(tokens)
+            if values is not None:
+                call.values = list(values)
+            call.remaining = 0
+            self.finish(call, out)
+            return
         if values is None:
             for call, slot, token in zip(columns.calls, columns.slots, tokens, strict=True):
                 call.tokens[slot] = token
