@@ -2,7 +2,8 @@
 
 So many workers each await one operation at a time. A put overwrites: it carries the context of this client's last put
 to that key, because a put without one would leave a sibling beside the value that it means to replace. No two workers
-write the same key, so no put is concurrent with another.
+write the same key, so no put is concurrent with another. The two clients, with and without packing, have keys of their
+own: a client keeps to one coordinator, and a key that two coordinators write in turn costs more on every node.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ _BATCH = 512
 
 
 class KvbusLoad:
-    """The keys with their contexts, and what a measurement has seen so far."""
+    """The keys of one client with their contexts, and what a measurement has seen so far."""
 
-    def __init__(self) -> None:
-        self._keys = [b"key-%012d" % index for index in range(KEYS)]
+    def __init__(self, client: AsyncClient, name: bytes) -> None:
+        self._client = client
+        self._keys = [b"%b-%012d" % (name, index) for index in range(KEYS)]
         self._contexts: list[bytes | None] = [None] * KEYS
         self._latencies_us: list[float] = []
         self._errors = 0
@@ -34,7 +36,7 @@ class KvbusLoad:
         self._from = self._until = 0.0
         self._random = Random().random
 
-    async def fill(self, client: AsyncClient) -> None:
+    async def fill(self) -> None:
         """Write every key once.
 
         Raises:
@@ -42,21 +44,21 @@ class KvbusLoad:
         """
         for start in range(0, KEYS, _BATCH):
             indices = range(start, min(start + _BATCH, KEYS))
-            replies = await asyncio.gather(*[client.put(self._keys[index], _VALUE) for index in indices])
+            replies = await asyncio.gather(*[self._client.put(self._keys[index], _VALUE) for index in indices])
             for index, reply in zip(indices, replies, strict=True):
                 self._contexts[index] = reply.ctx
 
-    async def measure(self, client: AsyncClient, op: str, outstanding: int, seconds: float) -> Sample:
+    async def measure(self, op: str, outstanding: int, seconds: float) -> Sample:
         """Run one closed loop."""
         self._latencies_us, self._errors, self._last_error = [], 0, ""
         self._from = perf_counter() + WARMUP_SECONDS
         self._until = self._from + seconds
         work = self._put if op == "put" else self._get
-        await asyncio.gather(*[work(client, worker, outstanding) for worker in range(outstanding)])
+        await asyncio.gather(*[work(worker, outstanding) for worker in range(outstanding)])
         return Sample.of(self._latencies_us, seconds, self._errors, self._last_error)
 
-    async def _put(self, client: AsyncClient, worker: int, workers: int) -> None:
-        keys, contexts = self._keys, self._contexts
+    async def _put(self, worker: int, workers: int) -> None:
+        client, keys, contexts = self._client, self._keys, self._contexts
         random, share = self._random, len(keys) // workers
         while (begun := perf_counter()) < self._until:
             index = worker + workers * int(random() * share)
@@ -67,8 +69,8 @@ class KvbusLoad:
             else:
                 self._answered(begun)
 
-    async def _get(self, client: AsyncClient, worker: int, workers: int) -> None:
-        keys = self._keys
+    async def _get(self, worker: int, workers: int) -> None:
+        client, keys = self._client, self._keys
         random, count = self._random, len(keys)
         while (begun := perf_counter()) < self._until:
             try:
@@ -93,18 +95,16 @@ class KvbusLoad:
 
 async def serve(addresses: str) -> None:
     """Answer requests ``{op: fill}`` and ``{op: put | get, outstanding, packing, seconds}``."""
-    load = KvbusLoad()
     async with AsyncClient(addresses) as packing, AsyncClient(addresses, packing=False) as single:
+        loads = {True: KvbusLoad(packing, b"pack"), False: KvbusLoad(single, b"lone")}
 
         async def answer(request: Request) -> Sample | None:
             if request["op"] == "fill":
-                await load.fill(packing)
+                for load in loads.values():
+                    await load.fill()
                 return None
-            return await load.measure(
-                packing if request["packing"] else single,
-                str(request["op"]),
-                int(number(request, "outstanding")),
-                number(request, "seconds"),
+            return await loads[bool(request["packing"])].measure(
+                str(request["op"]), int(number(request, "outstanding")), number(request, "seconds")
             )
 
         await converse(answer)
