@@ -76,14 +76,21 @@ def test_a_degraded_mark_and_its_acks_are_relayed() -> None:
     assert put["receipt"]["replicas"] == [f"n{first + 1}"]
 
 
-def test_an_error_at_the_coordinator_is_relayed_with_its_details() -> None:
-    world, key = World(5), b"k"
+def with_full_key(key: bytes) -> tuple[World, int]:
+    """Return a world where ``key`` has all the siblings it may, and a stranger to it with a way to one owner only."""
+    world = World(5)
     node = stranger(world, key)
-    coordinator = owners(world, key)[0]
-    for other in owners(world, key)[1:]:
+    coordinator, *others = owners(world, key)
+    for other in others:
         world.network.set_link(node, other, False)
     for number in range(100):
         world.ask(coordinator, "put", key=key, value=b"%d" % number)
+    return world, node
+
+
+def test_an_error_at_the_coordinator_is_relayed_with_its_details() -> None:
+    key = b"k"
+    world, node = with_full_key(key)
     refused = world.ask(node, "put", key=key, value=b"v")["error"]
     assert (refused["code"], refused["definite"], refused["cap"]) == ("too_many_siblings", True, 100)
     batch = world.ask(node, "mput", keys=[key, b"other"], values=[b"v", b"v"])
@@ -93,13 +100,8 @@ def test_an_error_at_the_coordinator_is_relayed_with_its_details() -> None:
 
 
 def test_each_relayed_operation_is_counted_by_its_outcome() -> None:
-    world, key = World(5), b"k"
-    node = stranger(world, key)
-    coordinator = owners(world, key)[0]
-    for other in owners(world, key)[1:]:
-        world.network.set_link(node, other, False)
-    for number in range(100):
-        world.ask(coordinator, "put", key=key, value=b"%d" % number)
+    key = b"k"
+    world, node = with_full_key(key)
     near = next(b"%d" % n for n in range(1000) if set(owners(world, b"%d" % n)) == set(owners(world, key)))
     seconds = world.nodes[node].metrics.request_seconds
     world.ask(node, "mput", keys=[key, near], values=[b"v", b"v"])

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from kvbus.core.request import ClientOrigin
+from kvbus.core.tick import Tick
+from kvbus.ports.mode import Limits
+from kvbus.wire.cbor import dumps
+from kvbus.wire.client_requests import Intake, ServedKeyspace
 from kvbus.wire.peer_frames import unpack_head
 from kvbus_modes.ap.frames import WRITE
+from kvbus_modes.ap.mode import OPERATIONS
 from tests.sim.copies import store, version
 from tests.sim.world import World
 
@@ -28,3 +34,23 @@ def test_a_batch_whose_records_pass_a_frame_is_stored_everywhere() -> None:
     assert max(sizes) <= 9 * MIB
     for key in keys:
         assert sorted(map(len, world.ask(1, "get", key=key, r=3)["values"])) == [5, MIB]
+
+
+def test_a_key_in_both_halves_of_a_long_tick_is_counted_once() -> None:
+    world = World(3)
+    keys = [b"%d" % number for number in range(10)]
+    for node in range(3):
+        store(world, node, {key: version(bytes(MIB)) for key in keys})
+
+    def fill(tick: Tick) -> None:
+        intake = Intake({"default": ServedKeyspace("ap", "ctx", OPERATIONS)}, Limits())
+        for number in range(2):
+            body = dumps({"id": number, "op": "mput", "keys": keys, "values": [b"%d" % number] * 10})
+            intake.add(ClientOrigin(b"client", False), body)
+        intake.hand_over(tick)
+
+    world.deliver(0, fill)
+    world.time.run(0.1)
+    engine = world.engines[0]
+    held = sum(len(key) + len(record) for key, record in engine.scan(b"", b"\xff" * 8))
+    assert engine.stats()["memtable_bytes"] == held

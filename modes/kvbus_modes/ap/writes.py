@@ -82,12 +82,15 @@ class WriteBatch(Batch):
 
 
 class Versions(NamedTuple):
-    """Coordinated operations: the tokens to answer with, the records to store, and what these replace."""
+    """Coordinated operations: the tokens to answer with, the records to store, and what these replace, if known.
+
+    Parts are stored one after the other, so what the later ones replace must be looked up again.
+    """
 
     located: Located
     tokens: list[bytes | None]
     records: list[bytes]
-    previous: list[bytes | None]
+    previous: list[bytes | None] | None = None
 
     def select(self, chosen: Sequence[int]) -> Versions:
         """Return the operations at the indices ``chosen``."""
@@ -96,7 +99,6 @@ class Versions(NamedTuple):
             Located(replicas, columns.select(chosen), [keys[index] for index in chosen]),
             [self.tokens[index] for index in chosen],
             [self.records[index] for index in chosen],
-            [self.previous[index] for index in chosen],
         )
 
 
