@@ -17,8 +17,10 @@ _MESSAGES_A_TICK = 512
 # peers and the client work at the same time; much shorter ones would sync too often.
 _OPERATIONS_A_TICK = 256
 _BYTES_A_TICK = 8 << 20
-_LARGE_REPLY_BYTES = 4 << 10
+# ZeroMQ tells when a reply is gone, and so all before it, but that costs a thread's turn: it is asked once in so much.
+_TRACKED_BYTES = 256 << 10
 _UNREAD_BYTES = 16 << 20
+_MAX_IDLE_BACKLOGS = 1024
 _RETRY_AFTER_MS = 100
 # Plain integers: combining pyzmq's flag enums costs more than a frame's send.
 _AT_ONCE = int(zmq.NOBLOCK)
@@ -26,16 +28,36 @@ _AT_ONCE_WITH_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 _READABLE = int(zmq.POLLIN)
 
 
+class _Backlog:
+    """Replies to one client that ZeroMQ may still hold: its high-water mark knows no bytes.
+
+    ``fresh_bytes`` counts those behind the last tracked one, ``tracked`` holds each tracked one with the bytes that
+    are gone when it is.
+    """
+
+    __slots__ = ("fresh_bytes", "tracked")
+
+    def __init__(self) -> None:
+        self.fresh_bytes = 0
+        self.tracked: deque[tuple[zmq.MessageTracker, int]] = deque()
+
+    def unread_bytes(self) -> int:
+        """Return how many bytes are not known to be gone."""
+        tracked = self.tracked
+        while tracked and tracked[0][0].done:
+            tracked.popleft()
+        return self.fresh_bytes + sum(waiting for _, waiting in tracked)
+
+
 class ClientPort:
     """A ROUTER: requests in, replies out, in the shape the client used (REQ's empty delimiter or none)."""
 
     def __init__(self, socket: zmq.Socket[bytes], intake: Intake, reply_bytes: int) -> None:
-        # From this size on ZeroMQ takes a reply as it is and tells when it is gone.
-        socket.copy_threshold = _LARGE_REPLY_BYTES
+        socket.copy_threshold = 0
         self._socket = socket
         self._intake = intake
         self._reply_bytes = reply_bytes
-        self._unread: dict[bytes, deque[tuple[zmq.MessageTracker, int]]] = {}
+        self._backlogs: dict[bytes, _Backlog] = {}
         self.dropped_replies_total = 0
 
     def receive(self) -> bool:
@@ -65,34 +87,39 @@ class ClientPort:
         """Send the reply; a client that has gone or does not read loses it."""
         origin = cast("ClientOrigin", call.origin)
         body = encode_reply(call, self._reply_bytes)
-        send, unread = self._socket.send, None
-        if len(body) >= _LARGE_REPLY_BYTES:
-            unread = self._unread_by(origin.routing_id)
-            if sum(waiting for _, waiting in unread) + len(body) > _UNREAD_BYTES and call.kind in ("get", "scan"):
-                call.error = Overloaded(
-                    f"{_UNREAD_BYTES >> 20} MiB of replies wait for this client; read them, then ask again",
-                    details={"retry_after_ms": _RETRY_AFTER_MS},
-                )
-                body, unread = encode_reply(call, self._reply_bytes), None
+        backlog = self._backlogs.get(origin.routing_id) or self._new_backlog(origin.routing_id)
+        backlog.fresh_bytes += len(body)
+        tracked = backlog.fresh_bytes >= _TRACKED_BYTES
+        if tracked and backlog.unread_bytes() > _UNREAD_BYTES and call.kind in ("get", "scan"):
+            backlog.fresh_bytes -= len(body)
+            body, tracked = self._overloaded(call), False
+        send = self._socket.send
         try:
             send(origin.routing_id, _AT_ONCE_WITH_MORE)
             if origin.delimited:
                 send(b"", _AT_ONCE_WITH_MORE)
-            if unread is None:
-                send(body, _AT_ONCE)
+            if tracked:
+                backlog.tracked.append((send(body, _AT_ONCE, copy=False, track=True), backlog.fresh_bytes))
+                backlog.fresh_bytes = 0
             else:
-                unread.append((send(body, _AT_ONCE, copy=False, track=True), len(body)))
+                send(body, _AT_ONCE)
         except zmq.ZMQError:
             self.dropped_replies_total += 1
 
-    def _unread_by(self, routing_id: bytes) -> deque[tuple[zmq.MessageTracker, int]]:
-        """Return the large replies to a client that ZeroMQ still holds: its high-water mark knows no bytes."""
-        for client, replies in list(self._unread.items()):
-            while replies and replies[0][0].done:
-                replies.popleft()
-            if not replies:
-                del self._unread[client]
-        return self._unread.setdefault(routing_id, deque())
+    def _overloaded(self, call: Call) -> bytes:
+        call.error = Overloaded(
+            f"{_UNREAD_BYTES >> 20} MiB of replies wait for this client; read them, then ask again",
+            details={"retry_after_ms": _RETRY_AFTER_MS},
+        )
+        return encode_reply(call, self._reply_bytes)
+
+    def _new_backlog(self, routing_id: bytes) -> _Backlog:
+        if len(self._backlogs) >= _MAX_IDLE_BACKLOGS:
+            # Clients come and go; ZeroMQ does not say which ones went.
+            known = self._backlogs.items()
+            self._backlogs = {name: backlog for name, backlog in known if backlog.unread_bytes() and backlog.tracked}
+        backlog = self._backlogs[routing_id] = _Backlog()
+        return backlog
 
     def _take_frames(self, routing_id: bytes, first: bytes) -> int:
         """Take a message that is not one frame: REQ's shape, or one to refuse. Return its size in bytes."""
