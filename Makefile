@@ -12,6 +12,18 @@ define run_tests
 trap 'kill $$beside 2> /dev/null; rm -f "$$others"' EXIT; trap 'exit 130' INT TERM; \
 $(PYTEST) tests/live; code=$$?; wait $$beside || code=$$?; cat "$$others"; exit $$code
 endef
+# make PYTHON=... decides for one; otherwise every Python on the path is tried.
+ifdef PYTHON
+fastest_python = "$(PYTHON)" benchmarks/python_speed.py | cut -d" " -f2-
+else
+define fastest_python
+IFS=:; for folder in $$PATH; do \
+  for name in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+    test ! -x "$$folder/$$name" || "$$folder/$$name" benchmarks/python_speed.py 2>/dev/null || :; \
+  done; \
+done | sort -n | head -n 1 | cut -d" " -f2-
+endef
+endif
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 MAKEFLAGS += --no-print-directory
 
@@ -85,12 +97,11 @@ clean:
 $(STAMP): requirements.lock pyproject.toml
 	@set -e; recent='import sys; sys.exit(sys.version_info < (3, 11))'; \
 	if ! $(BIN)/python -c "$$recent" 2>/dev/null; then \
-	  for python in python3 python3.14 python3.13 python3.12 python3.11 python ""; do \
-	    test -z "$$python" || ! "$$python" -c "$$recent" 2>/dev/null || break; \
-	  done; \
-	  test -n "$$python" || { echo "kvbus needs Python 3.11 or newer and found none: install it, then run make again."; exit 1; }; \
-	  echo "Building .venv with $$($$python --version); this takes a minute, once."; \
-	  $$python -m venv --clear .venv || { echo "Python cannot make environments: on Debian or Ubuntu install python3-venv."; exit 1; }; \
+	  python=$$($(fastest_python)); \
+	  test -n "$$python" || { echo "kvbus needs Python 3.11 or newer that can make environments, and found none:"; \
+	    echo "install it (on Debian or Ubuntu: python3 and python3-venv), then run make again."; exit 1; }; \
+	  echo "Building .venv with $$("$$python" --version), the fastest Python here; this takes a minute, once."; \
+	  "$$python" -m venv --clear .venv; \
 	fi; \
 	$(PIP) $(LOCKED); \
 	$(PIP) install --no-deps --no-build-isolation -e .; \
