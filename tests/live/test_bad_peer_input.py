@@ -180,7 +180,8 @@ def test_a_broken_record_is_refused_and_its_key_stays_readable(cluster: LocalClu
     _take_the_place_of(cluster, stranger, "n3")
     for number, record in enumerate(records):
         key = _engine_key(cluster, b"poison-%d" % number)
-        frame = pack_head(WRITE, space=0, batch=number, epoch=Epoch(1)) + pack_column([key]) + pack_column([record])
+        head = pack_head(WRITE, space=0, batch=number, epoch=Epoch(1)) + bytes(16)
+        frame = head + pack_column([key]) + pack_column([record])
         stranger.send_frames([frame])
     with cluster.connect("n1") as wire:
         for number in range(len(records)):
@@ -196,7 +197,7 @@ def test_an_engine_key_without_a_user_key_is_refused(cluster: LocalCluster, stra
     _take_the_place_of(cluster, stranger, "n2")
     for key in (b"", b"abc", _engine_key(cluster, b"")):
         payload = pack_column([key]) + pack_column([_one_sibling(b"")])
-        stranger.send_frames([pack_head(WRITE, space=0, batch=1, epoch=Epoch(1)) + payload])
+        stranger.send_frames([pack_head(WRITE, space=0, batch=1, epoch=Epoch(1)) + bytes(16) + payload])
     assert _count_after(cluster, "kvbus_peer_protocol_errors_total", errors, 3) == 3
     assert cluster.metric("n1", "kvbus_keys") == keys
 

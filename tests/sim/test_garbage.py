@@ -18,6 +18,7 @@ from kvbus.wire.peer_frames import HEAD_BYTES, pack_head, unpack_head
 from kvbus_modes.ap.frames import (
     EXHAUSTED,
     FORWARD_ANSWER,
+    NO_DIGEST,
     READ,
     READ_ANSWER,
     SCAN_ANSWER,
@@ -137,8 +138,8 @@ def wrong_answers() -> list[tuple[int, bytes]]:
         (SCAN_ANSWER, write_payload([head + b"k"], [record])),
         (SCAN_ANSWER, write_payload([b"\xff" * 9], [record])),
         (SCAN_ANSWER, write_payload([head + b"k", head + b"j"], [record, record])),
-        (WRITE, write_payload([head + b"k"], [bad_record])),
-        (WRITE, write_payload([head + b"k", head + b"l"], [record, b""])),
+        (WRITE, NO_DIGEST + write_payload([head + b"k"], [bad_record])),
+        (WRITE, NO_DIGEST + write_payload([head + b"k", head + b"l"], [record, b""])),
         (WRITE_ACK, ack_payload([0, 7, 7, 1 << 31])),
         *((FORWARD_ANSWER, dumps(reply)) for reply in replies),
     ]

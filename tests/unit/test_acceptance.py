@@ -53,6 +53,9 @@ class History:
             assert (records, tokens) == ([record], [token])
             self.usual += 1
         assert (record, token) == siblings._coordinate_any(*arguments, before, CAP)
+        if here is not None:
+            # A replica that has the same record takes this one for the merged one, unseen.
+            assert siblings._merge_any(record, here) == record
         assert before.next_epoch == self.holds[at].next_epoch
         self.copies[at] = record
         self.seen.append(token)

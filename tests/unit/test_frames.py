@@ -19,10 +19,13 @@ from kvbus_modes.ap.causality import VECTOR_OF_ONE
 from kvbus_modes.ap.frames import (
     FRAME_KINDS,
     MAX_SCAN_PARTITIONS,
+    NO_DIGEST,
     READ_ANSWER,
     READ_ANSWER_BYTES,
     WRITE,
+    WRITE_HEAD_BYTES,
     ack_payload,
+    judged_digest,
     read_ack,
     read_keys,
     read_records,
@@ -68,6 +71,15 @@ def test_a_short_head_and_reserved_bytes_are_refused() -> None:
 def test_writes_round_trip(names: list[bytes]) -> None:
     found = records(len(names))
     assert read_write(HEAD + write_payload(names, found)) == (names, found)
+
+
+@given(st.lists(st.none() | st.integers(0, 3), max_size=5), st.lists(st.none() | st.integers(0, 3), max_size=5))
+def test_a_digest_tells_lists_of_records_apart(some: list[int | None], others: list[int | None]) -> None:
+    had = [[None if which is None else records(4)[which] for which in chosen] for chosen in (some, others)]
+    payloads = [write_payload([b"space.k"] * len(had[0]), records(len(had[0]))), b""]
+    assert (judged_digest(payloads[0], had[0]) == judged_digest(payloads[0], had[1])) == (some == others)
+    assert judged_digest(payloads[0], had[0]) != judged_digest(payloads[1], had[0])
+    assert len(judged_digest(payloads[0], had[0])) == len(NO_DIGEST) == WRITE_HEAD_BYTES - HEAD_BYTES
 
 
 @given(keys)

@@ -1,18 +1,28 @@
 """Records that another node sent: checked, and merged with what is here.
 
-The version algebra takes records as well-formed, so nothing from outside reaches it unchecked. The usual records pass
-on their fixed offsets alone; all others are decoded by every rule of RECORD.md.
+The version algebra takes records as well-formed, so nothing from outside reaches it unchecked, but for what a member
+vouches for by its digest. The usual records pass on their fixed offsets alone; all others are decoded by every rule of
+RECORD.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from struct import error as struct_error
 
 from kvbus_modes.ap.causality import ACTOR_BYTES
 from kvbus_modes.ap.overwrites import takes_place
 from kvbus_modes.ap.record import DOT_BEGIN, ONE, ONE_BYTES, ONE_SIBLING, TOMBSTONE, decode_record
 from kvbus_modes.ap.siblings import joined_vector, merge
 from kvbus_modes.ap.vectors import counter_at, entry_at
+
+DAMAGE = (ValueError, IndexError, OverflowError, struct_error)
+"""What the version algebra raises at a record that is not canonical."""
+
+
+def sound(record: bytes | None) -> bytes | None:
+    """Return ``record`` if it is canonical; a damaged copy is worth no more than an absent one."""
+    return record if all_sound((record,)) else None
 
 
 def check(record: bytes) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from itertools import accumulate
 from struct import error as struct_error
 from struct import pack, unpack_from
+
+import mmh3
 
 from kvbus.core.columns import ColumnError, pack_column, unpack_column, unpack_full_column
 from kvbus.core.keyspace import ENGINE_HEAD_BYTES, partition_of_key
@@ -31,15 +34,29 @@ MAX_SCAN_PARTITIONS = 256
 """How many partitions one SCAN may span: empty ones take time, too."""
 
 
+WRITE_HEAD_BYTES = HEAD_BYTES + 16
+"""A WRITE has a digest in front of its columns."""
+NO_DIGEST = bytes(WRITE_HEAD_BYTES - HEAD_BYTES)
+
+
+def judged_digest(payload: bytes, replaced: Sequence[bytes | None]) -> bytes:
+    """Digest a WRITE's columns and the records that its sender had at its keys.
+
+    A replica that has the same records comes to the same merged ones, whatever they hold, and need not look at them.
+    """
+    # No record begins with a zero byte, and each tells its own length: no two lists give the same bytes.
+    return mmh3.mmh3_x64_128_digest(b"".join([payload, *[record or b"\0" for record in replaced]]))
+
+
 def write_payload(keys: list[bytes], records: list[bytes]) -> bytes:
     """Encode a WRITE's columns; the same bytes go to the commit log."""
     return pack_column(keys) + pack_column(records)
 
 
-def read_write(frame: bytes) -> tuple[list[bytes], list[bytes]]:
-    """Decode the keys and records of a WRITE or SCAN_ANSWER; the records are not checked."""
+def read_write(frame: bytes, begin: int = HEAD_BYTES) -> tuple[list[bytes], list[bytes]]:
+    """Decode the keys and records at ``begin`` of a WRITE or SCAN_ANSWER; the records are not checked."""
     try:
-        keys, offset = unpack_full_column(frame, HEAD_BYTES)
+        keys, offset = unpack_full_column(frame, begin)
         records, end = unpack_full_column(frame, offset)
     except ColumnError as error:
         raise PeerProtocolError(str(error)) from error

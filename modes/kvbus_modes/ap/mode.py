@@ -283,15 +283,18 @@ class ApMode:
 
     def _take_write(self, peer: NodeIndex, head: Head, frame: bytes, out: Effects) -> None:
         try:
-            keys, records = frames.read_write(frame)
-            lsn = self._replica.merge_in(keys, records, frame[HEAD_BYTES:], out)
-        except ReadOnly:
-            self._acknowledge(peer, head.batch, len(frames.read_write(frame)[0]), False, 0.0, out)
+            keys, records = frames.read_write(frame, frames.WRITE_HEAD_BYTES)
+            payload, digest = frame[frames.WRITE_HEAD_BYTES :], frame[HEAD_BYTES : frames.WRITE_HEAD_BYTES]
+            acknowledge = partial(self._acknowledge, peer, head.batch, len(keys))
+            try:
+                lsn = self._replica.merge_in(keys, records, payload, digest, out)
+            except ReadOnly:
+                acknowledge(False, 0.0, out)
+            else:
+                self._replica.when_durable(lsn, acknowledge)
         except (PeerProtocolError, ValueError) as error:
             out.trace("peer_protocol_error", peer=peer, reason=str(error))
             self._context.metrics.peer_protocol_errors_total += 1
-        else:
-            self._replica.when_durable(lsn, partial(self._acknowledge, peer, head.batch, len(keys)))
 
     def _acknowledge(self, peer: NodeIndex, batch: int, count: int, durable: bool, now: float, out: Effects) -> None:
         failed = [] if durable else list(range(count))

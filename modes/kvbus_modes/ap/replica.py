@@ -6,9 +6,8 @@ from kvbus.core.durably import Durably
 from kvbus.core.tick import Effects
 from kvbus.core.types import Lsn
 from kvbus.ports.engine import Engine
-from kvbus_modes.ap.acceptance import accept
-from kvbus_modes.ap.frames import write_payload
-from kvbus_modes.ap.overwrites import takes_place
+from kvbus_modes.ap.acceptance import DAMAGE, accept, sound
+from kvbus_modes.ap.frames import judged_digest, write_payload
 
 _LOGICAL_BITS = 16
 
@@ -50,17 +49,22 @@ class Replica:
         out.commit = True
         return self._engine.apply(keys, records, payload, previous)
 
-    def merge_in(self, keys: list[bytes], records: list[bytes], payload: bytes, out: Effects) -> Lsn:
+    def merge_in(self, keys: list[bytes], records: list[bytes], payload: bytes, digest: bytes, out: Effects) -> Lsn:
         """Merge records that another node sent; what is new or supersedes is logged as the bytes that came.
+
+        ``digest`` is the sender's :func:`~kvbus_modes.ap.frames.judged_digest`.
 
         Raises:
             ReadOnly: the disk is full; nothing was stored.
             ValueError: a record is not canonical; nothing was stored.
         """
         present = self._engine.multi_get(keys)
-        if all(map(takes_place, records, present)):
+        if digest == judged_digest(payload, present):
             return self.store(keys, records, payload, present, out)
-        merged = list(map(accept, records, present))
+        try:
+            merged = list(map(accept, records, present))
+        except DAMAGE:
+            merged = list(map(accept, records, map(sound, present)))
         if merged != records:
             payload = write_payload(keys, merged)
         return self.store(keys, merged, payload, present, out)

@@ -23,8 +23,9 @@ from kvbus.core.request import RequestColumns, ScanRequest
 from kvbus.core.tick import Effects
 from kvbus.core.topology import Topology
 from kvbus.core.types import BatchId, NodeIndex
-from kvbus.errors import BadRequest, ClientError, PeerProtocolError, RequestTimeout
+from kvbus.errors import BadRequest, ClientError, Corrupt, PeerProtocolError, RequestTimeout
 from kvbus.wire.peer_frames import pack_head
+from kvbus_modes.ap.acceptance import DAMAGE
 from kvbus_modes.ap.answers import Answers
 from kvbus_modes.ap.batch import Batch, Verdict
 from kvbus_modes.ap.frames import MAX_SCAN_PARTITIONS, SCAN, scan_payload
@@ -264,7 +265,10 @@ class Scans:
             elif verdict is Verdict.SHORT and (not batch.answers or batch.requirement.demanded):
                 self._fail(batch, RequestTimeout("too few replicas answered", details={"cause": "replicas"}), now, out)
             else:
-                self._take_run(batch, now, wall_ms, out)
+                try:
+                    self._take_run(batch, now, wall_ms, out)
+                except DAMAGE:
+                    self._fail(batch, Corrupt("a stored record in the range is damaged; write its key again"), now, out)
                 return
 
     def _take_run(self, batch: ScanBatch, now: float, wall_ms: int, out: Effects) -> None:

@@ -20,9 +20,10 @@ from kvbus.core.tick import Effects
 from kvbus.core.types import BatchId, Epoch, NodeIndex
 from kvbus.errors import ClientError, ReadOnly, RequestTimeout
 from kvbus.wire.peer_frames import pack_head
+from kvbus_modes.ap.acceptance import DAMAGE, sound
 from kvbus_modes.ap.answers import MODE, Answers
 from kvbus_modes.ap.batch import Batch, Verdict
-from kvbus_modes.ap.frames import WRITE, write_payload
+from kvbus_modes.ap.frames import NO_DIGEST, WRITE, judged_digest, write_payload
 from kvbus_modes.ap.overwrites import overwrite
 from kvbus_modes.ap.replica import Replica
 from kvbus_modes.ap.siblings import Hold, coordinate
@@ -157,7 +158,8 @@ class Writes:
         batch.awaited = located.replicas.mask & self._links.writable()
         batch.lost = located.replicas.mask & ~batch.awaited
         self._open[batch.id] = batch
-        frame = pack_head(WRITE, space=keyspace.space, batch=batch.id, epoch=self._epoch) + payload
+        digest = NO_DIGEST if previous is None else judged_digest(payload, previous)
+        frame = b"".join((pack_head(WRITE, space=keyspace.space, batch=batch.id, epoch=self._epoch), digest, payload))
         for node in located.replicas.nodes:
             if node != self._me and batch.awaited >> node & 1:
                 out.send_peer(node, frame)
@@ -229,11 +231,12 @@ class Writes:
             fresh.update({key: record for key, record in zip(keys, records, strict=True) if record})
         for index in others:
             present = current[index] if fresh is None else fresh.get(keys[index], current[index])
-            context, value = columns.contexts[index], columns.values[index]
+            asked = (columns.contexts[index], columns.values[index], expiry_ms, timestamp, self._hold)
             try:
-                records[index], tokens[index] = coordinate(
-                    present, context, value, expiry_ms, timestamp, self._hold, self._sibling_cap
-                )
+                try:
+                    records[index], tokens[index] = coordinate(present, *asked, self._sibling_cap)
+                except DAMAGE:
+                    records[index], tokens[index] = coordinate(sound(present), *asked, self._sibling_cap)
             except ClientError as error:
                 refused[index] = None
                 self._answers.fail_one(columns, index, error, out)
