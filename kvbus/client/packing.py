@@ -38,11 +38,6 @@ class Frame:
         self.operations: list[Operation] = []
         self.size_bytes = 0
 
-    def add(self, operation: Operation) -> None:
-        """Let ``operation`` travel in this frame too."""
-        self.operations.append(operation)
-        self.size_bytes += len(operation.key or b"") + len(operation.value or b"") + len(operation.ctx or b"")
-
     def encode(self, request_id: int, now: float) -> bytes:
         """Return the request's body."""
         operations = self.operations
@@ -88,13 +83,14 @@ def pack(
     last_write: dict[bytes, int] = {}
     shared: Shared | None = None
     frame: Frame | None = None
+    everywhere = table is not None and len(table.groups) == 1
     for operation in operations:
         key, kind, terms = operation.key, operation.kind, operation.terms
-        group = ANY_NODE if table is None or key is None else table.group_of(terms.keyspace, key)
+        group = ANY_NODE if table is None or key is None else 0 if everywhere else table.group_of(terms.keyspace, key)
         if key is None or not packing or operation.alone or kind not in PACKED:
             single = Frame(group, len(frames))
             frames.append(single)
-            single.add(operation)
+            single.operations.append(operation)
             if key is not None and kind != "get":
                 last_write[key] = single.position
             continue
@@ -110,7 +106,9 @@ def pack(
         ):
             frame = open_frames[asked] = Frame(group, len(frames))
             frames.append(frame)
-        frame.add(operation)
+        frame.operations.append(operation)
+        frame.size_bytes += len(key)
         if kind == "put":
+            frame.size_bytes += len(operation.value or b"") + len(operation.ctx or b"")
             last_write[key] = frame.position
     return frames

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from kvbus.core.request import Call
 from kvbus.errors import ClientError, TooLarge
-from kvbus.wire.cbor import dumps
+from kvbus.wire.cbor import dumps, with_lists_of_one
 
 _ITEM_OVERHEAD_BYTES = 16
 _ERROR_BYTES = 160
@@ -41,13 +43,14 @@ def encode_reply(call: Call, reply_bytes: int) -> bytes:
         reply["receipt"] = call.receipt._asdict()
     if call.explain is not None:
         reply["explain"] = call.explain
+    if call.packed and call.kind == "get":
+        return with_lists_of_one(reply, "values", call.values)
     return dumps(reply)
 
 
 def _fill_batch(reply: dict[str, object], call: Call, reply_bytes: int) -> None:
     if call.kind == "get":
         _cut_to_size(call, reply_bytes)
-        reply["values"] = call.values
     reply[call.token_name + "s"] = call.tokens
     if call.errors:
         call.errors.sort(key=_index_of)
@@ -60,8 +63,8 @@ def _index_of(entry: tuple[int, ClientError]) -> int:
 
 def _cut_to_size(call: Call, reply_bytes: int) -> None:
     values = call.values
-    token_bytes = sum(len(token) for token in call.tokens if isinstance(token, bytes))
-    if sum(sum(map(len, found)) for found in values) + token_bytes + len(values) * 64 < reply_bytes // 2:
+    token_bytes = sum([len(token) for token in call.tokens if type(token) is bytes])
+    if sum(map(len, chain.from_iterable(values))) + token_bytes + len(values) * 64 < reply_bytes // 2:
         return
     room = reply_bytes - len(values) * _ERROR_BYTES
     for index, found in enumerate(values):

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kvbus.core.request import Call, ClientOrigin, Receipt
 from kvbus.errors import NoQuorum, Overloaded, RequestTimeout
-from kvbus.wire.cbor import decode_map
+from kvbus.wire.cbor import decode_map, dumps, with_lists_of_one
 from kvbus.wire.client_replies import encode_reply
 
 ORIGIN = ClientOrigin(b"client", False)
@@ -111,3 +113,17 @@ def test_large_tokens_count_too() -> None:
     get = call("mget", "get", 40)
     get.tokens = [bytes(9000)] * 40
     assert len(encode_reply(get, 100_000)) <= 100_000
+
+
+@given(
+    st.lists(st.lists(st.binary(max_size=40), min_size=1, max_size=1) | st.lists(st.binary(), max_size=3), max_size=30)
+)
+def test_lists_of_values_are_encoded_as_cbor2_does(lists: list[list[bytes]]) -> None:
+    fields = {"id": 7, "ok": True, "ctxs": [b"c"] * len(lists)}
+    assert with_lists_of_one(fields, "values", lists) == dumps({**fields, "values": lists})
+
+
+@pytest.mark.parametrize("size", [0, 1, 23, 24, 255, 256, 65_535, 65_536, 1 << 20])
+def test_heads_of_every_width_are_encoded_as_cbor2_does(size: int) -> None:
+    for lists in ([[bytes(size)]], [[b"x"]] * min(size, 70_000), [[bytes(size)], [b""]]):
+        assert with_lists_of_one({}, "values", lists) == dumps({"values": lists})
