@@ -27,7 +27,8 @@ _TERMINAL_COLUMNS = 110
 _NOTES = (
     "Puts overwrite {keys:,} keys with values of {value} B; a kvbus put carries the context of this client's last put "
     "to its key.",
-    "Unpacked: one operation a frame instead of all that was issued in one turn of the client's loop. etcd's gets are "
+    "Unpacked: by a client of its own with keys of its own, one operation a frame instead of all that was issued in "
+    "one turn of the client's loop. etcd's gets are "
     "linearizable; a Redis put is SET and WAIT 1 with the log synced at every write.",
     "Ratios are taken round by round; the median of {rounds} rounds of {seconds:g} s counts. "
     "Other work on this machine shows as a wide spread.",
