@@ -15,7 +15,10 @@ endef
 # make PYTHON=... decides for one; otherwise every Python on the path is tried.
 ifdef PYTHON
 fastest_python = "$(PYTHON)" benchmarks/python_speed.py | cut -d" " -f2-
+no_python = $(PYTHON) is none: give make another PYTHON, or none and the fastest of all is taken.
 else
+no_python = install it (on Debian or Ubuntu: python3 and python3-venv) and run make again.
+why_this_python = , the fastest Python here
 define fastest_python
 IFS=:; for folder in $$PATH; do \
   for name in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -98,9 +101,8 @@ $(STAMP): requirements.lock pyproject.toml
 	@set -e; recent='import sys; sys.exit(sys.version_info < (3, 11))'; \
 	if ! $(BIN)/python -c "$$recent" 2>/dev/null; then \
 	  python=$$($(fastest_python)); \
-	  test -n "$$python" || { echo "kvbus needs Python 3.11 or newer that can make environments, and found none:"; \
-	    echo "install it (on Debian or Ubuntu: python3 and python3-venv), then run make again."; exit 1; }; \
-	  echo "Building .venv with $$("$$python" --version), the fastest Python here; this takes a minute, once."; \
+	  test -n "$$python" || { echo "kvbus needs Python 3.11 or newer that can make environments; $(no_python)"; exit 1; }; \
+	  echo "Building .venv with $$("$$python" --version)$(why_this_python); this takes a minute, once."; \
 	  "$$python" -m venv --clear .venv; \
 	fi; \
 	$(PIP) $(LOCKED); \

@@ -3,7 +3,7 @@
 A key comes from the TOML file or from ``KVBUS_SECTION__KEY``, which wins; the value there is written as in the file,
 text without quotes. What is wrong is named after the place that it came from. pydantic-settings is not used: it
 ignores an unknown section in the environment, cannot tell which source a wrong value came from, and would add 0.3 s
-to every start. Source: PROTOCOL.md, "Command line and local clusters".
+to every start. Source: docs/OPERATING.md, "Configuration".
 """
 
 from __future__ import annotations

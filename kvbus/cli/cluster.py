@@ -102,8 +102,8 @@ def _prepared(
     alive = [node.name for node in before if node.is_running()]
     if alive:
         raise ConfigError(
-            f"the cluster in {place.folder} is running already ({', '.join(alive)}); "
-            f"stop it with: kvbus cluster down --dir {place.folder}"
+            f"the cluster in {place.folder} is running already ({', '.join(alive)}); stop it with: "
+            f"kvbus cluster down --dir {place.folder}, or start one node of it with kvbus cluster start NAME"
         )
     if before and nodes not in (None, len(before)):
         raise ConfigError(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from shlex import join
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
@@ -119,7 +121,7 @@ def get(
         if output is Output.JSON:
             print_json(_get_map(link, key, reply, debug))
         else:
-            _print_values(link, key, reply, debug)
+            _print_values(link, key, reply, debug, _resolving_put(key, reply, folder, connect, ks))
         if not reply.values:
             raise typer.Exit(EXIT_NOT_FOUND)
 
@@ -194,7 +196,17 @@ def _print_write(link: Connection, done: str, key: str, reply: PutReply, debug: 
     _print_worth(link, reply, debug, "stored it")
 
 
-def _print_values(link: Connection, key: str, reply: GetReply, debug: bool) -> None:
+def _resolving_put(key: str, reply: GetReply, folder: Path | None, connect: str | None, ks: str) -> str:
+    """Return the command, ready for a shell, that replaces all that ``reply`` read."""
+    words = ["kvbus", "put"]
+    for option, given in (("--dir", folder), ("--connect", connect), ("--ks", ks if ks != DEFAULT_KEYSPACE else None)):
+        words += [option, str(given)] if given is not None else []
+    words += ["--ctx", reply.ctx.hex() if reply.ctx is not None else ""]
+    words += ["--", key] if key.startswith("-") else [key]
+    return f"{join(words)} VALUE"
+
+
+def _print_values(link: Connection, key: str, reply: GetReply, debug: bool, resolving_put: str) -> None:
     name = readable(_bytes(key))
     if not reply.values:
         complain(f"kvbus: {name} has no value in keyspace {link.keyspace}")
@@ -208,7 +220,7 @@ def _print_values(link: Connection, key: str, reply: GetReply, debug: bool) -> N
         say(
             f"\n{len(reply.values)} siblings: nobody has said yet which value counts. Write one that replaces them all:"
         )
-        say(f"  kvbus put {name} VALUE --ctx {reply.ctx.hex()}")
+        say(f"  {resolving_put}")
     _print_worth(link, reply, debug, "answered")
     if reply.explain is not None:
         from kvbus.cli.explain import draw

@@ -15,14 +15,14 @@ _QUORUM = "How many must answer"
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="A table to read, or JSON for programs.")]
 FolderOption = Annotated[
     Path | None,
-    typer.Option("--dir", help="A local cluster's folder.  [env: KVBUS_DIR]", rich_help_panel=_WHERE),
+    typer.Option("--dir", help="A local cluster's folder (or the variable KVBUS_DIR).", rich_help_panel=_WHERE),
 ]
 ConnectOption = Annotated[
     str | None,
     typer.Option(
         "--connect",
         metavar="tcp://HOST:PORT[,…]",
-        help="Client addresses, tried in this order.  [env: KVBUS_CONNECT]",
+        help="Client addresses, tried in this order (or the variable KVBUS_CONNECT).",
         rich_help_panel=_WHERE,
     ),
 ]

@@ -70,7 +70,7 @@ def readable(data: bytes) -> str:
 
 
 def exit_code(error: KvbusError) -> int:
-    """Return the process's exit code for a failure. Source: PROTOCOL.md, "Command line and local clusters"."""
+    """Return the process's exit code for a failure. Source: docs/OPERATING.md, "Exit codes"."""
     if not isinstance(error, ClientError):
         return EXIT_ERROR
     if _code(error) == "no_quorum":
@@ -142,7 +142,7 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, wide: Seque
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
     for number, heading in enumerate(headings):
         given = [row[number] for row in rows if row[number]]
-        is_number = bool(given) and all(cell.replace(".", "").isdecimal() for cell in given)
+        is_number = heading not in wide and bool(given) and all(cell.replace(".", "").isdecimal() for cell in given)
         drawn.add_column(heading, justify="right" if is_number else "left", min_width=widths[number], no_wrap=True)
     for row in cells:
         for cell, width in zip(row, widths, strict=True):

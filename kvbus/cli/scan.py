@@ -65,6 +65,7 @@ def scan(
     else:
         for key in keys:
             say(readable(key))
-    complain(f"{len(keys)} key{'s' if len(keys) != 1 else ''}")
+    more = "; there may be more, --limit ended the list" if len(keys) == limit else ""
+    complain(f"{len(keys)} key{'s' if len(keys) != 1 else ''}{more}")
     if degraded:
         complain("degraded: too few replicas answered for the list to be surely complete")

@@ -2,7 +2,7 @@
 
 Gets and puts that share keyspace, options and replica set share a frame; everything else travels alone. A batch never
 holds a key twice, and writes of one key leave in the order of their submission.
-Source: PROTOCOL.md, "Body"; performance.md, "Design that follows" (3).
+Source: PROTOCOL.md, "Body"; ARCHITECTURE.md, "How fast".
 """
 
 from __future__ import annotations
