@@ -24,7 +24,7 @@ IFS=:; for folder in $$PATH; do \
   for name in python3 python3.14 python3.13 python3.12 python3.11 python; do \
     test ! -x "$$folder/$$name" || "$$folder/$$name" benchmarks/python_speed.py 2>/dev/null || :; \
   done; \
-done | sort -n | head -n 1 | cut -d" " -f2-
+done | grep -E "^[0-9]+[.][0-9]+ /" | sort -n | head -n 1 | cut -d" " -f2-
 endef
 endif
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1

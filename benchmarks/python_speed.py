@@ -1,8 +1,8 @@
 """How fast this Python is: ``PYTHON benchmarks/python_speed.py`` prints seconds and the interpreter's path.
 
 Builds of one version differ by a third, because not all are profile-guided (pyenv's are not unless asked), and kvbus is
-bound by its interpreter. The Makefile asks every Python on the path and takes the fastest. A Python that is too old or
-cannot make environments prints nothing and fails, so this file must compile everywhere.
+bound by its interpreter. The Makefile asks every Python on the path and takes the fastest. One that cannot make
+environments, or that the dependencies have no wheels for, prints nothing and fails.
 """
 
 import sys
@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from struct import Struct
 from time import perf_counter
 
-_OLDEST = (3, 11)
+_OLDEST, _NEWEST = (3, 11), (3, 14)
 _NEEDED = ("ensurepip", "venv")
 _ROUNDS = 12
 _RECORDS = 3000
@@ -44,6 +44,7 @@ def seconds() -> float:
 
 
 if __name__ == "__main__":
-    if sys.version_info < _OLDEST or not all(map(find_spec, _NEEDED)):
+    known = sys.implementation.name == "cpython" and _OLDEST <= sys.version_info[:2] <= _NEWEST
+    if not known or not all(map(find_spec, _NEEDED)):
         sys.exit(1)
     print(f"{seconds():.6f} {sys.executable}")

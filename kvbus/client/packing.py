@@ -27,7 +27,7 @@ Shared = tuple[str, Terms, int, float]
 class Frame:
     """Operations that travel together to one node.
 
-    ``group`` is their replica set's number in the routing table; ``size_bytes`` counts keys, values and contexts.
+    ``group`` is their replica set's number in the routing table; ``size_bytes`` counts what a batch holds.
     """
 
     __slots__ = ("group", "operations", "position", "size_bytes")

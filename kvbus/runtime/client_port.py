@@ -88,23 +88,25 @@ class ClientPort:
         origin = cast("ClientOrigin", call.origin)
         body = encode_reply(call, self._reply_bytes)
         backlog = self._backlogs.get(origin.routing_id) or self._new_backlog(origin.routing_id)
-        backlog.fresh_bytes += len(body)
-        tracked = backlog.fresh_bytes >= _TRACKED_BYTES
-        if tracked and backlog.unread_bytes() > _UNREAD_BYTES and call.kind in ("get", "scan"):
-            backlog.fresh_bytes -= len(body)
-            body, tracked = self._overloaded(call), False
+        fresh_bytes = backlog.fresh_bytes + len(body)
+        tracked = fresh_bytes >= _TRACKED_BYTES
+        if tracked and backlog.unread_bytes() + len(body) > _UNREAD_BYTES and call.kind in ("get", "scan"):
+            body, tracked, fresh_bytes = self._overloaded(call), False, backlog.fresh_bytes
         send = self._socket.send
         try:
             send(origin.routing_id, _AT_ONCE_WITH_MORE)
             if origin.delimited:
                 send(b"", _AT_ONCE_WITH_MORE)
             if tracked:
-                backlog.tracked.append((send(body, _AT_ONCE, copy=False, track=True), backlog.fresh_bytes))
+                backlog.tracked.append((send(body, _AT_ONCE, copy=False, track=True), fresh_bytes))
                 backlog.fresh_bytes = 0
             else:
                 send(body, _AT_ONCE)
-        except zmq.ZMQError:
+                backlog.fresh_bytes = fresh_bytes
+        except zmq.ZMQError as error:
             self.dropped_replies_total += 1
+            if error.errno == zmq.EHOSTUNREACH:
+                self._backlogs.pop(origin.routing_id, None)
 
     def _overloaded(self, call: Call) -> bytes:
         call.error = Overloaded(

@@ -14,7 +14,7 @@ from kvbus.core.types import Epoch
 from kvbus.errors import PeerProtocolError
 from kvbus.wire.cbor import CborError, decode_map, dumps
 
-PEER_PROTOCOL_VERSION = 1
+PEER_PROTOCOL_VERSION = 2
 MAX_FRAME_BYTES = 32 << 20
 MAX_FRAMES = 4096
 MAX_HELLO_BYTES = 4096

@@ -89,7 +89,7 @@ def test_every_wrong_hello_is_refused_with_its_mend_counted_and_logged(
     good = _hello(cluster, "n3")
     before = cluster.metric("n1", "kvbus_peer_refusals_total")
     wrong = {
-        "upgrade the older node": replace(good, version=2),
+        "upgrade the older node": replace(good, version=PEER_PROTOCOL_VERSION + 1),
         "correct [cluster] name": replace(good, cluster="other"),
         "is no other member": replace(good, name="n9"),
         "correct [cluster] initial_members": replace(good, name="n1"),

@@ -183,7 +183,7 @@ def test_an_unknown_batch_is_ignored() -> None:
 
 def test_a_frame_behind_a_broken_one_is_still_served() -> None:
     world = World(3)
-    asked = pack_head(READ, space=0, batch=5, epoch=Epoch(1)) + pack_column([b"key"])
+    asked = pack_head(READ, space=0, batch=5, epoch=Epoch(1)) + pack_column([bytes(6) + b"key"])
     answers: list[bytes] = []
     world.network.tap = lambda way, frames: answers.extend(frames)
     world.network.post((1, 0), [b"", b"\x12", asked])

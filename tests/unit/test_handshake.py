@@ -32,8 +32,9 @@ def test_a_member_is_accepted_and_remembered() -> None:
 
 @pytest.mark.parametrize(
     ("change", "reason"),
-    [({"version": 2}, "upgrade"), ({"cluster": "d"}, "[cluster] name"), ({"name": "n3"}, "initial_members"),
-     ({"name": "n1"}, "initial_members"), ({"agreement": "b"}, "equal on all nodes"),
+    [({"version": PEER_PROTOCOL_VERSION + 1}, "upgrade"), ({"agreement": "b"}, "equal on all nodes"),
+     ({"cluster": "d"}, "[cluster] name"), ({"name": "n3"}, "initial_members"),
+     ({"name": "n1"}, "initial_members"),
      ({"node_id": "id9"}, "data directory"), ({"incarnation": 4}, "stop the older process")],
 )  # fmt: skip
 def test_a_refusal_names_the_mend_and_remembers_nothing(change: dict[str, object], reason: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from kvbus.errors import BadRequest
 from kvbus_modes.ap import siblings
 from kvbus_modes.ap.causality import EMPTY, ENTRY, VECTOR_OF_ONE, Actor, Context, Dot
-from kvbus_modes.ap.overwrites import overwrite, takes_place
+from kvbus_modes.ap.overwrites import all_usual, overwrite, takes_place
 from kvbus_modes.ap.record import DOT_BEGIN, DOT_END, TOMBSTONE, Sibling, decode_record, encode_one, encode_record
 from kvbus_modes.ap.siblings import MAX_COUNTER, Hold
 
@@ -136,3 +136,28 @@ def test_what_takes_a_records_place_is_canonical_and_supersedes_it(seed: int) ->
                 decode_record(record)
                 assert before is None or siblings._merge_any(record, before) == record
     assert taken > 20
+
+
+def own_overwrite(random: Random) -> bytes:
+    actor, counter = random.choice(ACTORS), random.randint(1, 3)
+    context = VECTOR_OF_ONE + ENTRY.pack(*actor, counter)
+    entry = ENTRY.pack(*actor, counter + random.choice([1, 1, 2, 1 << 40]))
+    return encode_one(entry, context, random.getrandbits(60), None, bytes(random.randrange(4)))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_column_of_usual_records_is_sound_in_every_byte(seed: int) -> None:
+    random = Random(seed)
+    refused = 0
+    for _ in range(2000):
+        records = [own_overwrite(random) for _ in range(random.randint(1, 12))]
+        assert all_usual(records)
+        damaged = bytearray(random.choice(records))
+        damaged[random.randrange(len(damaged))] = random.choice([0, 1, random.randrange(256)])
+        for odd in (bytes(damaged), bytes(damaged) + b"x", bytes(damaged)[:-1], some_record(random), b""):
+            records[random.randrange(len(records))] = odd
+            refused += not all_usual(records)
+            if all_usual(records):
+                for record in records:
+                    assert decode_record(record)[0].value is not None
+    assert refused > 6000

@@ -1,38 +1,45 @@
 """Records that another node sent: checked, and merged with what is here.
 
-The version algebra takes records as well-formed, so nothing from outside reaches it unchecked, but for what a member
-vouches for by its digest. The usual records pass on their fixed offsets alone; all others are decoded by every rule of
-RECORD.md.
+The version algebra takes records as well-formed, so nothing from outside reaches it unchecked. The usual records pass
+on their fixed offsets alone; all others are decoded by every rule of RECORD.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from struct import error as struct_error
+from collections.abc import Iterable, Sequence
 
 from kvbus_modes.ap.causality import ACTOR_BYTES
-from kvbus_modes.ap.overwrites import takes_place
-from kvbus_modes.ap.record import DOT_BEGIN, ONE, ONE_BYTES, ONE_SIBLING, TOMBSTONE, decode_record
+from kvbus_modes.ap.overwrites import MANY, all_usual, takes_place
+from kvbus_modes.ap.record import DOT_BEGIN, HEAD_BYTES, ONE, ONE_BYTES, ONE_SIBLING, TOMBSTONE, decode_record
 from kvbus_modes.ap.siblings import joined_vector, merge
 from kvbus_modes.ap.vectors import counter_at, entry_at
 
-DAMAGE = (ValueError, IndexError, OverflowError, struct_error)
-"""What the version algebra raises at a record that is not canonical."""
-
-
-def sound(record: bytes | None) -> bytes | None:
-    """Return ``record`` if it is canonical; a damaged copy is worth no more than an absent one."""
-    return record if all_sound((record,)) else None
+_MAX_SIBLINGS = 4096
+"""Four times the highest cap: what honest replicas come to together, and far from what takes long to read."""
 
 
 def check(record: bytes) -> None:
-    """See that ``record`` is canonical.
+    """See that ``record`` is canonical, and not longer than honest nodes make them.
 
     Raises:
         ValueError: it is not.
     """
-    if not takes_place(record, None):
-        decode_record(record)
+    if takes_place(record, None):
+        return
+    if int.from_bytes(record[1:HEAD_BYTES], "little") > _MAX_SIBLINGS:
+        raise ValueError(f"a record from another node may have {_MAX_SIBLINGS} siblings")
+    decode_record(record)
+
+
+def check_all(records: Sequence[bytes]) -> None:
+    """See that all of ``records`` are canonical.
+
+    Raises:
+        ValueError: one is not.
+    """
+    if len(records) < MANY or not all_usual(records):
+        for record in records:
+            check(record)
 
 
 def all_sound(records: Iterable[bytes | None]) -> bool:

@@ -30,6 +30,7 @@ EXHAUSTED = 1
 """Flag of SCAN_ANSWER: the answer reaches to the end of the asked range."""
 READ_ANSWER_BYTES = 8 << 20
 """How many bytes of records a READ_ANSWER holds, or one record: far below what a frame may have."""
+MAX_PREFIX_BYTES = 1024
 MAX_SCAN_PARTITIONS = 256
 """How many partitions one SCAN may span: empty ones take time, too."""
 
@@ -44,7 +45,7 @@ def judged_digest(payload: bytes, replaced: Sequence[bytes | None]) -> bytes:
 
     A replica that has the same records comes to the same merged ones, whatever they hold, and need not look at them.
     """
-    # No record begins with a zero byte, and each tells its own length: no two lists give the same bytes.
+    # No sound record begins with a zero byte, and each tells its own length: no two lists of them give the same bytes.
     return mmh3.mmh3_x64_128_digest(b"".join([payload, *[record or b"\0" for record in replaced]]))
 
 
@@ -75,6 +76,8 @@ def read_keys(frame: bytes) -> list[bytes]:
         raise PeerProtocolError(str(error)) from error
     if end != len(frame):
         raise PeerProtocolError("bytes behind the keys of a READ")
+    if keys and min(map(len, keys)) <= ENGINE_HEAD_BYTES:
+        raise PeerProtocolError("an engine key without a user key")
     return keys
 
 
@@ -126,6 +129,8 @@ def read_scan(frame: bytes) -> tuple[bytes, bytes, bytes, int]:
         raise PeerProtocolError(str(error)) from error
     if end != len(frame) or len(items) != 3 or len(items[0]) < ENGINE_HEAD_BYTES or len(items[1]) < ENGINE_HEAD_BYTES:
         raise PeerProtocolError("a SCAN holds a limit, a start, an end and a prefix")
+    if len(items[2]) > MAX_PREFIX_BYTES:
+        raise PeerProtocolError(f"a SCAN's prefix has at most {MAX_PREFIX_BYTES} bytes, as a key has")
     if partition_of_key(items[1]) - partition_of_key(items[0]) >= MAX_SCAN_PARTITIONS:
         raise PeerProtocolError(f"a SCAN spans at most {MAX_SCAN_PARTITIONS} partitions")
     return items[0], items[1], items[2], limit

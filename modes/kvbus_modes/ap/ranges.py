@@ -7,7 +7,7 @@ from struct import pack
 from typing import NamedTuple
 
 from kvbus.core.keyspace import BEHIND_ALL, ENGINE_HEAD_BYTES, partition_of_key
-from kvbus_modes.ap.acceptance import DAMAGE, all_sound
+from kvbus_modes.ap.acceptance import all_sound
 from kvbus_modes.ap.record import ONE, ONE_BYTES, ONE_SIBLING, spans
 from kvbus_modes.ap.replica import Replica
 
@@ -67,8 +67,5 @@ def work_of(record: bytes) -> int:
     if record.startswith(ONE_SIBLING) and len(record) >= ONE_BYTES:
         context_bytes: int = ONE.unpack_from(record)[7]
         return 1 + context_bytes // _CONTEXT_BYTES_A_RECORD
-    try:
-        contexts = [span.value_begin - span.context_begin for span in spans(record)]
-    except DAMAGE:
-        return ANSWER_WORK
+    contexts = [span.value_begin - span.context_begin for span in spans(record)]
     return 1 + _SIBLING_WORK * len(contexts) + sum(contexts) // _CONTEXT_BYTES_A_RECORD

@@ -18,9 +18,9 @@ from kvbus.core.metrics import Metrics
 from kvbus.core.quorum import Requirement
 from kvbus.core.tick import Effects
 from kvbus.core.types import BatchId, Epoch, NodeIndex
-from kvbus.errors import Corrupt, PeerProtocolError, RequestTimeout, TooLarge
+from kvbus.errors import PeerProtocolError, RequestTimeout, TooLarge, TooManySiblings
 from kvbus.wire.peer_frames import pack_head
-from kvbus_modes.ap.acceptance import DAMAGE, all_sound, sound
+from kvbus_modes.ap.acceptance import all_sound
 from kvbus_modes.ap.answers import MODE, Answers
 from kvbus_modes.ap.batch import Batch, Verdict
 from kvbus_modes.ap.frames import READ, READ_ANSWER_BYTES, that_fit
@@ -243,9 +243,8 @@ class Reads:
         batch.replied = True
         try:
             records = batch.merged()
-            values, tokens = read_column(records, wall_ms)
-        except DAMAGE:
-            self._settle_sound(batch, now, wall_ms, out)
+        except ValueError as error:
+            self._answers.fail(batch.columns, TooManySiblings(str(error)), now - batch.started, out)
             return
         if len(records) < len(batch.keys):
             self._part_with_rest(batch, len(records), now, out)
@@ -253,34 +252,15 @@ class Reads:
             explained = self._explain(batch, batch.keyspace, batch.answers, records)
             for call in batch.columns.calls:
                 call.explain = explained
+        values, tokens = read_column(records, wall_ms)
         self._metrics.quorums("get", MODE).observe(now - batch.started, len(records))
         self._answers.settle(batch, tokens, values, batch.keyspace, now, out)
-
-    def _settle_sound(self, batch: ReadBatch, now: float, wall_ms: int, out: Effects) -> None:
-        """Leave damaged copies out; a key of which no sound copy was read gets an error."""
-        before = batch.answers
-        batch.answers = {node: list(map(sound, records)) for node, records in before.items()}
-        found = list(zip(*batch.answers.values(), strict=False))
-        lost = [
-            index
-            for index, copies in enumerate(zip(*before.values(), strict=False))
-            if any(copy is not None for copy in copies) and not any(found[index])
-        ]
-        error = Corrupt("the stored record is damaged; write the key again, or ask for more replicas with r")
-        self._answers.fail(batch.columns.select(lost), error, now - batch.started, out)
-        kept = [index for index in range(len(batch.keys)) if index not in dict.fromkeys(lost)]
-        batch.columns, batch.keys = batch.columns.select(kept), [batch.keys[index] for index in kept]
-        batch.answers = {
-            node: [records[index] for index in kept if index < len(records)] for node, records in batch.answers.items()
-        }
-        if kept:
-            self._settle(batch, now, wall_ms, out)
 
     def _part_with_rest(self, batch: ReadBatch, count: int, now: float, out: Effects) -> None:
         """Leave ``batch`` its first ``count`` operations, which were read."""
         columns, keys = batch.columns, batch.keys
         begin, total = count, len(keys)
-        while begin < total and columns.calls[begin] is columns.calls[count - 1]:
+        while count and begin < total and columns.calls[begin] is columns.calls[count - 1]:
             begin += 1
         if begin > count:
             message = f"a replica's answer is full at {READ_ANSWER_BYTES} bytes; ask for this key again by itself"

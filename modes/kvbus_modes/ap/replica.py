@@ -6,8 +6,9 @@ from kvbus.core.durably import Durably
 from kvbus.core.tick import Effects
 from kvbus.core.types import Lsn
 from kvbus.ports.engine import Engine
-from kvbus_modes.ap.acceptance import DAMAGE, accept, sound
+from kvbus_modes.ap.acceptance import accept, check_all
 from kvbus_modes.ap.frames import judged_digest, write_payload
+from kvbus_modes.ap.overwrites import MANY, takes_place
 
 _LOGICAL_BITS = 16
 
@@ -59,12 +60,12 @@ class Replica:
             ValueError: a record is not canonical; nothing was stored.
         """
         present = self._engine.multi_get(keys)
-        if digest == judged_digest(payload, present):
+        if len(records) < MANY and all(map(takes_place, records, present)):
             return self.store(keys, records, payload, present, out)
-        try:
-            merged = list(map(accept, records, present))
-        except DAMAGE:
-            merged = list(map(accept, records, map(sound, present)))
+        if digest == judged_digest(payload, present):
+            check_all(records)
+            return self.store(keys, records, payload, present, out)
+        merged = list(map(accept, records, present))
         if merged != records:
             payload = write_payload(keys, merged)
         return self.store(keys, merged, payload, present, out)

@@ -10,7 +10,7 @@ for the next one, and in a page, which ends early, with a cursor, where it takes
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from math import inf
 from struct import error as struct_error
@@ -23,9 +23,8 @@ from kvbus.core.request import RequestColumns, ScanRequest
 from kvbus.core.tick import Effects
 from kvbus.core.topology import Topology
 from kvbus.core.types import BatchId, NodeIndex
-from kvbus.errors import BadRequest, ClientError, Corrupt, PeerProtocolError, RequestTimeout
+from kvbus.errors import BadRequest, ClientError, PeerProtocolError, RequestTimeout, TooManySiblings
 from kvbus.wire.peer_frames import pack_head
-from kvbus_modes.ap.acceptance import DAMAGE
 from kvbus_modes.ap.answers import Answers
 from kvbus_modes.ap.batch import Batch, Verdict
 from kvbus_modes.ap.frames import MAX_SCAN_PARTITIONS, SCAN, scan_payload
@@ -265,10 +264,7 @@ class Scans:
             elif verdict is Verdict.SHORT and (not batch.answers or batch.requirement.demanded):
                 self._fail(batch, RequestTimeout("too few replicas answered", details={"cause": "replicas"}), now, out)
             else:
-                try:
-                    self._take_run(batch, now, wall_ms, out)
-                except DAMAGE:
-                    self._fail(batch, Corrupt("a stored record in the range is damaged; write its key again"), now, out)
+                self._take_run(batch, now, wall_ms, out)
                 return
 
     def _take_run(self, batch: ScanBatch, now: float, wall_ms: int, out: Effects) -> None:
@@ -278,11 +274,11 @@ class Scans:
         answers = list(batch.answers.values())
         frontiers = [answer.keys[-1] for answer in answers if not answer.exhausted]
         frontier = min(frontiers) if frontiers else batch.end
-        records: dict[bytes, bytes] = {}
-        for answer in answers:
-            for key, record in zip(answer.keys, answer.records, strict=True):
-                if key <= frontier:
-                    records[key] = record if key not in records else merge(records[key], record)
+        try:
+            records = _merged(answers, frontier)
+        except ValueError as error:
+            self._fail(batch, TooManySiblings(str(error)), now, out)
+            return
         for key in sorted(records):
             values, _ = read(records[key], wall_ms)
             if values and not self._add(batch, key, values):
@@ -332,3 +328,12 @@ class Scans:
         batch.release(self._links)
         del self._open[batch.id]
         self._answers.fail(batch.columns, error, now - batch.started, out)
+
+
+def _merged(answers: Sequence[Range], frontier: bytes) -> dict[bytes, bytes]:
+    records: dict[bytes, bytes] = {}
+    for answer in answers:
+        for key, record in zip(answer.keys, answer.records, strict=True):
+            if key <= frontier:
+                records[key] = record if key not in records else merge(records[key], record)
+    return records

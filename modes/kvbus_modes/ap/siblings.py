@@ -265,7 +265,10 @@ def _coordinate_any(
     (server, epoch), counter = dot
     record = encode_one(ENTRY.pack(server, epoch, counter), context or b"", timestamp, expiry_ms, value)
     if current is not None:
-        record = merge(record, current)
+        try:
+            record = merge(record, current)
+        except ValueError as cause:
+            raise TooManySiblings(f"{cause}; read, resolve, write with the context") from cause
         count = sibling_count(record)
         if count > cap and count > sibling_count(current):
             raise TooManySiblings(

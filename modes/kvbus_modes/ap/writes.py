@@ -20,7 +20,6 @@ from kvbus.core.tick import Effects
 from kvbus.core.types import BatchId, Epoch, NodeIndex
 from kvbus.errors import ClientError, ReadOnly, RequestTimeout
 from kvbus.wire.peer_frames import pack_head
-from kvbus_modes.ap.acceptance import DAMAGE, sound
 from kvbus_modes.ap.answers import MODE, Answers
 from kvbus_modes.ap.batch import Batch, Verdict
 from kvbus_modes.ap.frames import NO_DIGEST, WRITE, judged_digest, write_payload
@@ -231,12 +230,11 @@ class Writes:
             fresh.update({key: record for key, record in zip(keys, records, strict=True) if record})
         for index in others:
             present = current[index] if fresh is None else fresh.get(keys[index], current[index])
-            asked = (columns.contexts[index], columns.values[index], expiry_ms, timestamp, self._hold)
+            context, value = columns.contexts[index], columns.values[index]
             try:
-                try:
-                    records[index], tokens[index] = coordinate(present, *asked, self._sibling_cap)
-                except DAMAGE:
-                    records[index], tokens[index] = coordinate(sound(present), *asked, self._sibling_cap)
+                records[index], tokens[index] = coordinate(
+                    present, context, value, expiry_ms, timestamp, self._hold, self._sibling_cap
+                )
             except ClientError as error:
                 refused[index] = None
                 self._answers.fail_one(columns, index, error, out)
