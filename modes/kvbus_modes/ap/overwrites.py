@@ -47,7 +47,7 @@ _pack = Struct("<3sIQQQBII").pack
 _actor = Struct("<IQ").unpack
 
 
-MANY = 8
+MANY = 16
 """From so many records on it is cheaper to compare them by columns than one by one."""
 
 _FIXED = [
