@@ -7,7 +7,7 @@ import pytest
 from kvbus.client.replies import GetReply, MalformedReply, PutReply, outcomes
 from kvbus.errors import TooLarge
 
-RECEIPT, WAY = {"mode": "ap"}, {"ring": []}
+RECEIPT, WAY = {"mode": "ap"}, {"ring": 7}
 WORTH = {"degraded": True, "acks": 1, "receipt": RECEIPT}
 
 
