@@ -1,7 +1,8 @@
-"""The asyncio shell: ZeroMQ's descriptors in the event loop, one flush a tick, one future an operation, no task.
+"""The asyncio shell: ZeroMQ's descriptors in the event loop, one flush a turn, one future an operation, no task.
 
 ``zmq.asyncio`` costs a task and a future a message, a third of the throughput. ZeroMQ's descriptors are
-edge-triggered: whoever wakes up drains until nothing is left, and whoever sends looks again.
+edge-triggered: whoever wakes up drains until nothing is left, and whoever sends looks again. A full frame does not
+wait for its turn's end: the nodes work while the caller issues more.
 """
 
 from __future__ import annotations
@@ -233,9 +234,11 @@ class AsyncClient:
         loop = self._loop or self._bind()
         future: asyncio.Future[Outcome] = loop.create_future()
         operation.future = future
-        self._machine.submit(operation)
+        full = self._machine.submit(operation)
         if not self._flush_scheduled:
             self._schedule_flush(loop)
+        if full:
+            self._send(loop)
         return future
 
     async def _gather(self, operations: Sequence[_Gathered]) -> list[Outcome]:
@@ -246,7 +249,8 @@ class AsyncClient:
             gathering = _Gathering(future, len(chunk))
             for operation in chunk:
                 operation.gathering = gathering
-                self._machine.submit(operation)
+                if self._machine.submit(operation):
+                    self._send(loop)
             self._schedule_flush(loop)
             await future
         return [cast("Outcome", operation.outcome) for operation in operations]
@@ -272,6 +276,16 @@ class AsyncClient:
                 self._take_replies(connection)
         if self._sweep_timer is None and self._machine.busy:
             self._arm()
+
+    def _send(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Send within the caller's turn; replies that the sending came upon are taken behind it."""
+        for connection in self._wiring.transmit():
+            if connection.readable():
+                loop.call_soon(self._look_again, connection)
+
+    def _look_again(self, connection: Connection) -> None:
+        if not connection.socket.closed:
+            self._take_replies(connection)
 
     def _take_replies(self, connection: Connection) -> None:
         self._wiring.take_replies(connection)

@@ -14,7 +14,8 @@ An operation's way::
                             ▲  (a node is up)   │
                             └── retry: delayed ◄┘
 
-The shell calls :meth:`ClientMachine.flush` after every turn in which something happened and sends what it returns.
+The shell calls :meth:`ClientMachine.flush` after every turn in which something happened, or as soon as ``submit`` says
+that frames are full, and sends what it returns.
 """
 
 from __future__ import annotations
@@ -100,10 +101,17 @@ class ClientMachine:
         self._open_operations = 0
         self._next_id = 0
         self._first_home = first_home
+        self._enough = FRAME_KEYS
 
-    def submit(self, operation: Operation) -> None:
-        """Take an operation; it leaves with the next flush. The operation itself is the ticket."""
-        self._submitted.append(operation)
+    def submit(self, operation: Operation) -> bool:
+        """Take an operation; it leaves with the next flush. The operation itself is the ticket.
+
+        Returns True when a frame's worth waits for each replica set: flushed now, it keeps the nodes busy while the
+        caller issues more.
+        """
+        submitted = self._submitted
+        submitted.append(operation)
+        return len(submitted) >= self._enough
 
     @property
     def busy(self) -> bool:
@@ -285,6 +293,7 @@ class ClientMachine:
         if self._introduction is not None and self._introduction.fresh:
             self._introduction.fresh = False
             table = self._introduction.table
+            self._enough = FRAME_KEYS * (len(table.groups) if table is not None else 1)
             for address in self.links.follow(table.addresses if table is not None else ()):
                 self._lost(address, now)
 

@@ -278,6 +278,17 @@ def test_async_operations_of_one_turn_share_frames(run: Run, nodes: list[FakeNod
     assert nodes[0].frames == [("ping", 1), ("mput", 100), ("mget", 100)]
 
 
+def test_full_frames_leave_while_the_turn_goes_on(run: Run, nodes: list[FakeNode]) -> None:
+    async def work() -> None:
+        async with AsyncClient(nodes[0].address, routing="direct") as client:
+            await client.ping()
+            gets = [client.get(b"%d" % number) for number in range(600)]
+            until(lambda: nodes[0].frames[1:] == [("mget", 256), ("mget", 256)])
+            assert len(await asyncio.gather(*gets)) == 600
+
+    run(work())
+
+
 def test_many_workers_each_get_their_own_answers(run: Run, nodes: list[FakeNode]) -> None:
     async def work() -> None:
         async with AsyncClient(addresses(nodes)) as client:

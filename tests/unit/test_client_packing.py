@@ -97,6 +97,15 @@ def test_a_frame_has_at_most_256_operations_and_about_a_mebibyte() -> None:
     assert all(len(send.body) < FRAME_BYTES + 20_000 for send in sent(introduced(), *big))
 
 
+def test_submit_tells_when_there_is_a_full_frame_for_each_replica_set() -> None:
+    for owners, groups in (([(0, 1, 2)], 1), ([(0, 1), (1, 2)], 2)):
+        machine = introduced(owners)
+        told = [machine.submit(get(b"%d" % number)) for number in range(groups * FRAME_KEYS)]
+        assert told == [False] * (groups * FRAME_KEYS - 1) + [True]
+        machine.flush(0.0)
+        assert not machine.submit(get(b"next"))
+
+
 def test_a_node_that_takes_smaller_batches_gets_them() -> None:
     machine = ClientMachine([A])
     up(machine, A)
