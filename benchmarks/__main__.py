@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from benchmarks.bars import BARS, Bar, scenarios
-from benchmarks.closed_loop import Run, measure
+from benchmarks.closed_loop import STOLEN_PERCENT, Run, measure
 from benchmarks.machine import facts
 from benchmarks.measurement import KEYS, VALUE_BYTES, BenchmarkError, Scenario
 from benchmarks.processes import CHECKOUT, Children
@@ -107,13 +107,19 @@ def _report(console: Console, plan: Plan, run: Run, machine: dict[str, object], 
     for note in _NOTES:
         text = note.format(keys=KEYS, value=VALUE_BYTES, rounds=plan.rounds, seconds=plan.seconds)
         console.print(text, style="dim", highlight=False)
+    if run.disturbed:
+        console.print(
+            f"Made again, because the host took more than {STOLEN_PERCENT:g} % of the processors: {run.disturbed} "
+            "measurements.",
+            style="dim",
+        )
     idle = ", ".join(f"{name} {percent:g} %" for name, percent in run.idle_percent.items())
     if idle:
         console.print(f"All servers stay up; one core's share that each takes when idle: {idle}.", style="dim")
     if json_file is not None:
         settings = {
             "rounds": plan.rounds, "seconds": plan.seconds, "keys": KEYS, "value_bytes": VALUE_BYTES,
-            "idle_percent": run.idle_percent,
+            "idle_percent": run.idle_percent, "disturbed": run.disturbed,
         }  # fmt: skip
         report = document(machine, settings, run.results, rows, {str(k): v for k, v in run.skipped.items()})
         json_file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

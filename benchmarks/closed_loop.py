@@ -9,7 +9,7 @@ from time import sleep
 from benchmarks.echo import Echo
 from benchmarks.etcd import Etcd
 from benchmarks.kvbus_cluster import Kvbus
-from benchmarks.machine import cpu_seconds
+from benchmarks.machine import ProcessorTime, cpu_seconds
 from benchmarks.measurement import Sample, Scenario, System, SystemName
 from benchmarks.processes import Children
 from benchmarks.redis import Redis
@@ -17,17 +17,24 @@ from benchmarks.redis import Redis
 # Filling leaves work behind, such as the peers' log rewrites.
 _SETTLE_SECONDS = 2.0
 _IDLE_SECONDS = 1.0
+_TRIES = 3
+STOLEN_PERCENT = 5.0
+"""On a machine that shares its host: a measurement that lost more than this of its processors is made again."""
 
 Say = Callable[[str], None]
 
 
 @dataclass(slots=True)
 class Run:
-    """What a run has found: samples by scenario, peers that were skipped and why, idle processor shares in percent."""
+    """What a run has found: samples by scenario, peers that were skipped and why, idle processor shares in percent.
+
+    ``disturbed`` counts the measurements that do not count.
+    """
 
     results: dict[Scenario, list[Sample]] = field(default_factory=dict[Scenario, list[Sample]])
     skipped: dict[SystemName, str] = field(default_factory=dict[SystemName, str])
     idle_percent: dict[SystemName, float] = field(default_factory=dict[SystemName, float])
+    disturbed: int = 0
 
 
 def systems(children: Children) -> list[System]:
@@ -63,10 +70,33 @@ def measure(
     run.results = {scenario: [] for scenario in there}
     for number in range(rounds):
         for scenario in there if number % 2 == 0 else reversed(there):
-            sample = running[scenario.system].measure(scenario, seconds)
+            sample, disturbed = least_disturbed(running[scenario.system], scenario, seconds)
+            run.disturbed += disturbed
             run.results[scenario].append(sample)
             speed = f"{sample.ops_per_second:,.0f} ops/s"
             say(f"round {number + 1}/{rounds}  {scenario.label}, {scenario.outstanding} open: {speed}")
+
+
+def least_disturbed(
+    system: System,
+    scenario: Scenario,
+    seconds: float,
+    *,
+    processor_time: Callable[[], ProcessorTime] = ProcessorTime.read,
+) -> tuple[Sample, int]:
+    """Measure, again while the host gives the processors to others; return the sample that counts, and how many do not.
+
+    What was measured has no say in the choice. When every try is disturbed, the least disturbed one counts.
+    """
+    tries: list[tuple[float, Sample]] = []
+    while len(tries) < _TRIES:
+        before = processor_time()
+        sample = system.measure(scenario, seconds)
+        stolen_percent = processor_time().stolen_percent_since(before)
+        tries.append((stolen_percent, sample))
+        if stolen_percent <= STOLEN_PERCENT:
+            break
+    return min(tries, key=lambda tried: tried[0])[1], len(tries) - 1
 
 
 def _idle_percent(running: Sequence[System]) -> dict[SystemName, float]:

@@ -6,6 +6,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -51,3 +52,26 @@ def cpu_seconds(process_ids: Sequence[int]) -> float | None:
             return None
         ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessorTime:
+    """The machine's processor time since it started, in ticks: all of it, and what its host gave to others."""
+
+    all: int
+    stolen: int
+
+    @classmethod
+    def read(cls) -> ProcessorTime:
+        """Read the kernel's counters; a system that has none seems undisturbed."""
+        try:
+            fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]
+        except OSError:
+            return cls(0, 0)
+        ticks = [int(field) for field in fields]
+        return cls(sum(ticks), ticks[7])
+
+    def stolen_percent_since(self, before: ProcessorTime) -> float:
+        """Return the share that the host took between two readings, in percent of all processors."""
+        passed = self.all - before.all
+        return 100 * (self.stolen - before.stolen) / passed if passed > 0 else 0.0

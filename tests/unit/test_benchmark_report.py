@@ -7,7 +7,9 @@ import json
 import pytest
 
 from benchmarks.bars import BARS, Bar, scenarios
-from benchmarks.measurement import BenchmarkError, Sample, Scenario
+from benchmarks.closed_loop import least_disturbed
+from benchmarks.machine import ProcessorTime
+from benchmarks.measurement import BenchmarkError, Sample, Scenario, SystemName
 from benchmarks.report import bar_row, bar_rows, document, ratios, scenario_rows
 
 OURS, THEIRS = Scenario("kvbus", "put", 64), Scenario("etcd", "put", 64)
@@ -106,3 +108,48 @@ def test_the_report_is_json_and_keeps_every_round() -> None:
     assert [sample["ops_per_second"] for sample in found["scenarios"][0]["rounds"]] == [300, 200]
     assert found["bars"][0]["ratio"] == {"median": 2.5, "least": 2.0, "greatest": 3.0}
     assert (found["bars"][0]["verdict"], found["skipped"]) == ("met", {"redis": "absent"})
+
+
+class _Steals:
+    """A system whose measurements lose these shares of the processors, in percent; each is one operation faster."""
+
+    name: SystemName = "kvbus"
+
+    def __init__(self, *percents: int) -> None:
+        self._percents = list(percents)
+        self.measured = 0
+        self.stolen = 0
+
+    def missing(self) -> str | None:
+        return None
+
+    def start(self) -> None:
+        raise AssertionError
+
+    def process_ids(self) -> list[int]:
+        return []
+
+    def measure(self, scenario: Scenario, seconds: float) -> Sample:
+        self.stolen += self._percents[self.measured]
+        self.measured += 1
+        return samples(self.measured)[0]
+
+    def processor_time(self) -> ProcessorTime:
+        return ProcessorTime(100 * self.measured, self.stolen)
+
+
+@pytest.mark.parametrize(
+    ("percents", "counts", "disturbed"),
+    [((5,), 1, 0), ((6, 0), 2, 1), ((6, 20, 5), 3, 2), ((20, 6, 30), 2, 2)],
+)
+def test_what_the_host_disturbed_is_measured_again(percents: tuple[int, ...], counts: int, disturbed: int) -> None:
+    system = _Steals(*percents)
+    sample, repeated = least_disturbed(system, OURS, 1.0, processor_time=system.processor_time)
+    assert (sample.ops_per_second, repeated) == (counts, disturbed)
+    assert system.measured == len(percents)
+
+
+def test_this_machine_tells_its_processor_time() -> None:
+    before = ProcessorTime.read()
+    assert 0 <= before.stolen <= before.all
+    assert before.stolen_percent_since(before) == 0.0
