@@ -65,6 +65,8 @@ def load(
     """Store the pairs of a file, one {"key": "…", "value": …} a line; values that are no text are kept as JSON.
 
     A line that cannot be read is named and left out; all others are stored.
+
+    A key that has a value keeps it: the new one is a sibling beside it, also where it is the same.
     """
     tally = Tally()
     with failures_shown(output), _opened(file) as lines, connected(folder, connect, ks, "topology") as link:

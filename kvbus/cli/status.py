@@ -24,7 +24,7 @@ def status(
     deadline_ms: DeadlineOption = DEFAULT_DEADLINE_MS,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Show the nodes, their state and their keys."""
+    """Show the nodes, their state and how many keys each holds; deleted keys count until they are collected."""
     with failures_shown(output), connected(folder, connect, DEFAULT_KEYSPACE) as link:
         report = _report(link, deadline_ms)
     if output is Output.JSON:

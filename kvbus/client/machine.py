@@ -307,7 +307,8 @@ def _timeout(operation: Operation, address: str) -> Outcome:
     message = f"no answer from {address} within {operation.terms.deadline_ms} ms"
     if operation.kind in WRITES:
         return _unknown(message, "deadline")
-    return RequestTimeout(f"{message}; ask again or set a longer deadline_ms", details={"cause": "deadline"})
+    mend = "ask again, set a longer deadline_ms, or check that this is a node's client address"
+    return RequestTimeout(f"{message}; {mend}", details={"cause": "deadline"})
 
 
 def _unknown(what: str, cause: str) -> Outcome:

@@ -62,7 +62,8 @@ class Requirement(NamedTuple):
             reachable = (alive & mask).bit_count()
             if reachable < count:
                 return NoQuorum(
-                    f"{count} replicas demanded, {reachable} can be reached from this node",
+                    f"{count} replicas demanded, {reachable} can be reached from this node; "
+                    "demand fewer or bring the others back",
                     details={"required": count, "alive": reachable},
                 )
         return None
