@@ -37,7 +37,9 @@ class Connection:
     """A node's socket. ``socket`` and ``monitor`` become readable when there is something to take.
 
     IMMEDIATE: nothing queues for a node that is not there. LINGER 0: a close never hangs. Heartbeats find a node that
-    hangs or vanished without a word. The other settings bound how long a half-open connection can pretend.
+    hangs or vanished without a word. No high-water mark for replies, of which there are no more than requests: ZeroMQ's
+    heartbeats fail an assertion where one was reached. The other settings bound how long a half-open connection can
+    pretend.
     """
 
     def __init__(self, context: Context, address: str) -> None:
@@ -47,7 +49,7 @@ class Connection:
             (zmq.IMMEDIATE, 1),
             (zmq.IPV6, 1),
             (zmq.SNDHWM, _HIGH_WATER),
-            (zmq.RCVHWM, _HIGH_WATER),
+            (zmq.RCVHWM, 0),
             (zmq.MAXMSGSIZE, _MESSAGE_BYTES),
             (zmq.HEARTBEAT_IVL, _HEARTBEAT_MS),
             (zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT_MS),

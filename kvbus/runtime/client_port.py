@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import cast
 
 import zmq
@@ -20,6 +21,10 @@ _BYTES_A_TICK = 8 << 20
 # ZeroMQ tells when a reply is gone, and so all before it, but that costs a thread's turn: it is asked once in so much.
 _TRACKED_BYTES = 256 << 10
 _UNREAD_BYTES = 16 << 20
+# What ZeroMQ has taken in beyond a tick waits here, because its own queue has no bound (see sockets.py).
+_HELD_MESSAGES = 16_384
+_HELD_BYTES = 64 << 20
+_HELD_AT_ONCE = 4096
 _MAX_IDLE_BACKLOGS = 1024
 _RETRY_AFTER_MS = 100
 # Plain integers: combining pyzmq's flag enums costs more than a frame's send.
@@ -58,10 +63,15 @@ class ClientPort:
         self._intake = intake
         self._reply_bytes = reply_bytes
         self._backlogs: dict[bytes, _Backlog] = {}
+        self._held: deque[tuple[ClientOrigin, bytes]] = deque()
+        self._held_bytes = 0
         self.dropped_replies_total = 0
 
     def receive(self) -> bool:
         """Hand waiting requests to the intake, up to a bound; say whether more may be waiting."""
+        if self._held:
+            self._hold_what_waits()
+            return self._take_held()
         socket = self._socket
         if not int(socket.getsockopt(zmq.EVENTS)) & _READABLE:
             return False
@@ -73,17 +83,55 @@ class ClientPort:
                 routing_id = receive(_AT_ONCE)
                 frame = receive(_AT_ONCE)  # A ROUTER never has a routing id alone.
                 if more(zmq.RCVMORE):
-                    size += self._take_frames(routing_id, frame)
+                    size += self._take_frames(routing_id, frame, add)
                 else:
                     add(ClientOrigin(routing_id, False), frame)
                     size += len(frame)
                 if intake.operations >= _OPERATIONS_A_TICK or size >= _BYTES_A_TICK:
-                    return True
+                    break
                 # One message is the usual case, and an exception costs three times a look.
                 if number == 0 and not int(more(zmq.EVENTS)) & _READABLE:
                     return False
         except zmq.Again:
             return False
+        self._hold_what_waits()
+        return True
+
+    def _hold_what_waits(self) -> None:
+        """Take over what ZeroMQ has received, up to a bound of messages."""
+        socket, hold = self._socket, self._hold
+        if not int(socket.getsockopt(zmq.EVENTS)) & _READABLE:
+            return
+        try:
+            for _ in range(_HELD_AT_ONCE):
+                routing_id = socket.recv(_AT_ONCE)
+                frame = socket.recv(_AT_ONCE)
+                if socket.getsockopt(zmq.RCVMORE):
+                    self._take_frames(routing_id, frame, hold)
+                else:
+                    hold(ClientOrigin(routing_id, False), frame)
+        except zmq.Again:
+            return
+
+    def _hold(self, origin: ClientOrigin, body: bytes) -> None:
+        size = self._held_bytes + len(body)
+        if size > _HELD_BYTES or len(self._held) >= _HELD_MESSAGES:
+            self._intake.shed(origin, body, _RETRY_AFTER_MS)
+        else:
+            self._held.append((origin, body))
+            self._held_bytes = size
+
+    def _take_held(self) -> bool:
+        """Hand what was held to the intake, up to a tick's bound."""
+        held, intake = self._held, self._intake
+        size = 0
+        for _ in range(_MESSAGES_A_TICK):
+            if not held or intake.operations >= _OPERATIONS_A_TICK or size >= _BYTES_A_TICK:
+                break
+            origin, body = held.popleft()
+            size += len(body)
+            intake.add(origin, body)
+        self._held_bytes -= size
         return True
 
     def reply(self, call: Call) -> None:
@@ -126,7 +174,7 @@ class ClientPort:
         backlog = self._backlogs[routing_id] = _Backlog()
         return backlog
 
-    def _take_frames(self, routing_id: bytes, first: bytes) -> int:
+    def _take_frames(self, routing_id: bytes, first: bytes, take: Callable[[ClientOrigin, bytes], None]) -> int:
         """Take a message that is not one frame: REQ's shape, or one to refuse. Return its size in bytes."""
         rest: list[bytes] = []
         count, size = 1, len(first)
@@ -137,7 +185,7 @@ class ClientPort:
             if not rest:
                 rest.append(frame)
         if first == b"" and count == 2:
-            self._intake.add(ClientOrigin(routing_id, True), rest[0])
+            take(ClientOrigin(routing_id, True), rest[0])
         else:
             self._intake.refuse_frames(ClientOrigin(routing_id, first == b"" and count > 1), count)
         return size

@@ -2,8 +2,10 @@
 
 LINGER 0: a close never hangs. IMMEDIATE 1 on DEALER: nothing queues for a peer that is not there. ROUTER_MANDATORY:
 a lost receiver is an error, not a silent drop. Heartbeats on both sides: a one-sided one black-holes a returning
-peer. MAXMSGSIZE and small high-water marks bound memory; CONNECT_TIMEOUT, HANDSHAKE_IVL and RECONNECT_IVL_MAX bound
-how long a half-open connection can pretend.
+peer. MAXMSGSIZE and a small high-water mark for what is to be sent bound memory. There is none for what comes in:
+ZeroMQ 4.3.5 stops reading at it, and when the peer goes away then, the next heartbeat fails an assertion and ends the
+process. The port that clients reach has a budget of its own instead. CONNECT_TIMEOUT, HANDSHAKE_IVL and
+RECONNECT_IVL_MAX bound how long a half-open connection can pretend.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from kvbus.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SocketSettings:
-    """Times in ms, sizes in bytes, high-water marks in messages."""
+    """Times in ms, sizes in bytes, high-water mark (of what waits to be sent to one peer) in messages."""
 
     heartbeat_ms: int = 500
     heartbeat_timeout_ms: int = 1500
@@ -35,7 +37,7 @@ def open_socket(context: zmq.Context[zmq.Socket[bytes]], kind: int, settings: So
     socket = context.socket(kind)
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.SNDHWM, settings.high_water)
-    socket.setsockopt(zmq.RCVHWM, settings.high_water)
+    socket.setsockopt(zmq.RCVHWM, 0)
     socket.setsockopt(zmq.IPV6, 1)
     socket.setsockopt(zmq.MAXMSGSIZE, settings.message_bytes)
     socket.setsockopt(zmq.HEARTBEAT_IVL, settings.heartbeat_ms)

@@ -19,8 +19,7 @@ from kvbus.wire.client_requests import Intake
 from kvbus.wire.handshake import Handshake
 from kvbus.wire.peer_frames import MAX_FRAME_BYTES
 
-# For each client. Requests over it wait in its own queue; replies over it are lost, and PROTOCOL.md names the number.
-_WAITING_REQUESTS = 1024
+# For each client; what is over it is lost, and PROTOCOL.md names the number.
 _WAITING_REPLIES = 16_384
 _LAST_REPLIES_MS = 300
 
@@ -57,10 +56,9 @@ class ZmqTransport:
         self._intake = intake
         self.more_waits = False
         self.bad_requests_total = 0
-        clients = SocketSettings(message_bytes=request_bytes, high_water=_WAITING_REQUESTS)
+        clients = SocketSettings(message_bytes=request_bytes, high_water=_WAITING_REPLIES)
         peers = SocketSettings(message_bytes=MAX_FRAME_BYTES)
         self._client_socket = open_socket(self._context, zmq.ROUTER, clients)
-        self._client_socket.setsockopt(zmq.SNDHWM, _WAITING_REPLIES)
         self._peer_socket = open_socket(self._context, zmq.ROUTER, peers)
         publisher = open_socket(self._context, zmq.PUB, peers)
         try:

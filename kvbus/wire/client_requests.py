@@ -6,6 +6,7 @@ Source: PROTOCOL.md, "Request fields" and "Limits and safety".
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import NamedTuple, cast
 
 from kvbus.core.request import (
@@ -19,7 +20,7 @@ from kvbus.core.request import (
     ScanRequest,
 )
 from kvbus.core.tick import Tick
-from kvbus.errors import BadRequest, ClientError, TooLarge, UnknownKeyspace, UnknownOp, Unsupported
+from kvbus.errors import BadRequest, ClientError, Overloaded, TooLarge, UnknownKeyspace, UnknownOp, Unsupported
 from kvbus.ports.mode import Limits
 from kvbus.wire import request_fields
 from kvbus.wire.cbor import CborError, decode_map
@@ -115,6 +116,17 @@ class Intake:
             self._refuse(origin, None, op, BadRequest(f"not a strict CBOR map: {error}"))
         except ClientError as error:
             self._refuse(origin, request_id, op, error)
+
+    def shed(self, origin: ClientOrigin, body: bytes, retry_after_ms: int) -> None:
+        """Refuse a request because too many wait; nothing but its id is looked at."""
+        request_id: int | bytes | None = None
+        with suppress(CborError, ClientError):
+            request_id = request_fields.request_id(decode_map(body))
+        error = Overloaded(
+            "too many requests wait at this node; send it fewer at a time, or ask another one",
+            details={"retry_after_ms": retry_after_ms},
+        )
+        self._refuse(origin, request_id, "?", error)
 
     def refuse_frames(self, origin: ClientOrigin, count: int) -> None:
         """Refuse a message that has neither one frame nor an empty delimiter and one frame."""

@@ -33,6 +33,7 @@ from tests.live.wire_socket import WireSocket, code_of
 
 SEED = 20_260_801
 NODE = "n1"
+HEARTBEAT_SECONDS = 0.5
 BIG_KEYS = [b"big-%04d" % number for number in range(1024)]
 
 CODES = {
@@ -298,6 +299,18 @@ def test_clients_that_come_and_go_in_a_storm_leave_nothing_behind(siege: Siege, 
                 visitor.send(op="mget", keys=BIG_KEYS[:100])
         if number % 50 == 0:
             assert wire.code(op="ping") == "ok"
+
+
+def test_a_client_that_floods_a_node_and_goes_does_not_take_it_along(siege: Siege, wire: WireSocket) -> None:
+    """ZeroMQ ends a process whose heartbeat falls due for a lost connection that it had stopped reading."""
+    with siege.cluster.connect(NODE) as flood:
+        request = dumps({"id": 1, "op": "mget", "keys": [b"absent-%d" % number for number in range(64)]})
+        for _ in range(4000):
+            flood.send_frames([request])
+        sleep(0.1)
+    siege.cases += 4000
+    sleep(2 * HEARTBEAT_SECONDS)
+    assert wire.code(op="ping") == "ok"
 
 
 def test_a_client_that_never_reads_cannot_make_the_node_keep_its_replies(siege: Siege, wire: WireSocket) -> None:

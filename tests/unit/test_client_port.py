@@ -1,15 +1,17 @@
-"""Replies that a client has not read: counted by bytes, forgotten when they are gone."""
+"""The clients' port: replies that nobody reads, requests that nobody has time for."""
 
 from __future__ import annotations
 
 from typing import cast
 
+import pytest
 import zmq
 
 from kvbus.core.request import Call, ClientOrigin
+from kvbus.core.tick import Tick
 from kvbus.ports.mode import Limits
 from kvbus.runtime.client_port import ClientPort
-from kvbus.wire.cbor import decode_map
+from kvbus.wire.cbor import decode_map, dumps
 from kvbus.wire.client_requests import Intake
 
 MIB = 1 << 20
@@ -101,3 +103,50 @@ def test_clients_that_went_are_forgotten_and_those_that_owe_are_not() -> None:
     for number in range(5000):
         assert room.reply(100, client=b"%d" % number) == "ok"
     assert room.reply(MIB, client=b"owing") == "overloaded"
+
+
+def outcomes_of_a_burst(count: int, body: dict[str, object], *, delimited: bool = False) -> list[object]:
+    """Send requests at once, let the port have its turns, and return what each is told, by id; "taken" is no reply."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    router, dealer = context.socket(zmq.ROUTER), context.socket(zmq.DEALER)
+    for socket in (router, dealer):
+        socket.set_hwm(0)
+    try:
+        router.bind("inproc://port")
+        dealer.connect("inproc://port")
+        intake = Intake({}, Limits())
+        port = ClientPort(router, intake, 4 * MIB)
+        for number in range(count):
+            dealer.send_multipart([*([b""] if delimited else []), dumps({**body, "id": number})])
+        told: list[object] = ["taken"] * count
+        taken = 0
+        while port.receive() or intake.refused:
+            tick = Tick(0.0, 0)
+            for call in intake.hand_over(tick):
+                port.reply(call)
+            taken += len(tick.node_requests)
+        while dealer.poll(0):
+            reply = decode_map(dealer.recv_multipart()[-1])
+            error = cast("dict[str, object]", reply["error"])
+            told[cast("int", reply["id"])] = error["code"]
+            assert error["definite"] is True
+        assert told.count("taken") == taken
+        return told
+    finally:
+        context.destroy(0)
+
+
+@pytest.mark.parametrize("delimited", [False, True])
+def test_more_requests_than_may_wait_are_refused_and_none_is_lost(
+    monkeypatch: pytest.MonkeyPatch, delimited: bool
+) -> None:
+    assert outcomes_of_a_burst(5000, {"op": "ping"}, delimited=delimited) == ["taken"] * 5000
+    monkeypatch.setattr("kvbus.runtime.client_port._HELD_MESSAGES", 100)
+    told = outcomes_of_a_burst(1000, {"op": "ping"}, delimited=delimited)
+    assert told == ["taken"] * 612 + ["overloaded"] * 388
+
+
+def test_few_large_requests_fill_the_room_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kvbus.runtime.client_port._HELD_BYTES", 3 * MIB)
+    told = outcomes_of_a_burst(20, {"op": "ping", "client": bytes(MIB - 100)})
+    assert told == ["bad_request"] * 12 + ["overloaded"] * 8
