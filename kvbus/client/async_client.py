@@ -16,6 +16,7 @@ from typing import Self, Unpack, cast
 
 from kvbus.client import requests
 from kvbus.client.connection import Connection
+from kvbus.client.failures import Unreachable
 from kvbus.client.introduction import PROTOCOL_VERSION
 from kvbus.client.machine import SWEEP_SECONDS, ClientMachine, Routing
 from kvbus.client.operation import Operation
@@ -244,6 +245,10 @@ class AsyncClient:
     async def _gather(self, operations: Sequence[_Gathered]) -> list[Outcome]:
         loop = self._loop or self._bind()
         for start in range(0, len(operations), _CHUNK):
+            if self._closed:
+                for operation in operations[start:]:
+                    operation.outcome = Unreachable("the client was closed before the request was sent")
+                break
             chunk = operations[start : start + _CHUNK]
             future: asyncio.Future[None] = loop.create_future()
             gathering = _Gathering(future, len(chunk))

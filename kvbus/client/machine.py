@@ -107,11 +107,11 @@ class ClientMachine:
         """Take an operation; it leaves with the next flush. The operation itself is the ticket.
 
         Returns True when a frame's worth waits for each replica set: flushed now, it keeps the nodes busy while the
-        caller issues more.
+        caller issues more. Never while earlier operations could not leave: they would be packed again each time.
         """
         submitted = self._submitted
         submitted.append(operation)
-        return len(submitted) >= self._enough
+        return len(submitted) >= self._enough and not self._waiting
 
     @property
     def busy(self) -> bool:

@@ -104,6 +104,12 @@ def test_submit_tells_when_there_is_a_full_frame_for_each_replica_set() -> None:
         assert told == [False] * (groups * FRAME_KEYS - 1) + [True]
         machine.flush(0.0)
         assert not machine.submit(get(b"next"))
+    stuck = ClientMachine([A], routing="direct")
+    for number in range(FRAME_KEYS):
+        told_at_last = stuck.submit(get(b"%d" % number))
+    assert told_at_last
+    assert stuck.flush(0.0) == []
+    assert not any(stuck.submit(get(b"%d" % number)) for number in range(FRAME_KEYS))
 
 
 def test_a_node_that_takes_smaller_batches_gets_them() -> None:
