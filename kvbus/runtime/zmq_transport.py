@@ -11,6 +11,7 @@ from kvbus.core.request import Call
 from kvbus.core.tick import Tick
 from kvbus.core.topology import Topology
 from kvbus.core.types import NodeIndex
+from kvbus.errors import Overloaded
 from kvbus.runtime.client_port import ClientPort
 from kvbus.runtime.gossip_port import GossipPort
 from kvbus.runtime.peer_port import Log, PeerPort
@@ -92,7 +93,7 @@ class ZmqTransport:
         more_frames = self._peers.receive(tick)
         self.more_waits = self._clients.receive() or more_frames
         for call in self._intake.hand_over(tick):
-            self.bad_requests_total += 1
+            self.bad_requests_total += not isinstance(call.error, Overloaded)
             self._clients.reply(call)
 
     def reply(self, call: Call) -> None:
