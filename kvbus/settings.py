@@ -182,11 +182,11 @@ def read_toml(path: Path) -> dict[str, object]:
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist; name a configuration file with --config") from None
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+        raise ConfigError(f"{path} cannot be read: {error.strerror}; name a TOML file") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 at byte {error.start}; save it as UTF-8") from error
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from error
+        raise ConfigError(f"{path} is not TOML: {error}; mend it there") from error
 
 
 def _overlay(tables: dict[str, object], environ: Mapping[str, str]) -> dict[Location, str]:

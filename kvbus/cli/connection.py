@@ -15,7 +15,7 @@ from urllib.parse import quote
 import typer
 
 from kvbus.cli.local_cluster import ClusterFolder
-from kvbus.errors import ConfigError, UnknownKeyspace
+from kvbus.errors import UnknownKeyspace
 
 if TYPE_CHECKING:
     from kvbus.client import Client
@@ -40,15 +40,15 @@ def addresses(folder: Path | None, connect: str | None) -> list[str]:
     """Return the client addresses to try, in order: from ``--connect``, ``--dir``, or their variables.
 
     Raises:
-        typer.BadParameter: nothing says where the cluster is.
-        ConfigError: the folder holds no cluster, or an address is malformed.
+        typer.BadParameter: nothing says where the cluster is, or an address is malformed.
+        ConfigError: the folder holds no cluster.
     """
     if connect is None and folder is None:
         connect = os.environ.get("KVBUS_CONNECT") or None
         named = os.environ.get("KVBUS_DIR")
         folder = Path(named) if named else None
     if connect is not None:
-        return [_checked(part.strip()) for part in connect.split(",") if part.strip()]
+        return [_checked(part.strip()) for part in connect.split(",")]
     if folder is not None:
         return [node.client for node in ClusterFolder(folder).nodes()]
     raise typer.BadParameter(
@@ -60,7 +60,7 @@ def addresses(folder: Path | None, connect: str | None) -> list[str]:
 def _checked(address: str) -> str:
     host, _, port = address.removeprefix("tcp://").rpartition(":")
     if not address.startswith("tcp://") or not host or not port.isdecimal():
-        raise ConfigError(f"{address!r} is no node address; write tcp://host:port, several separated by commas")
+        raise typer.BadParameter(f"{address!r} is no node address; write tcp://host:port, several separated by commas")
     return address
 
 

@@ -136,7 +136,13 @@ class ClusterFolder:
         self.path = folder / "cluster.json"
 
     def exists(self) -> bool:
-        """Say whether a cluster was made here."""
+        """Say whether a cluster was made here.
+
+        Raises:
+            ConfigError: the folder's name is a file's.
+        """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ConfigError(f"{self.folder} is no folder; choose another --dir")
         return self.path.exists()
 
     def nodes(self) -> list[LocalNode]:
@@ -152,6 +158,8 @@ class ClusterFolder:
             raise ConfigError(
                 f"{self.folder} holds no cluster; make one: kvbus cluster up --dir {self.folder}"
             ) from None
+        except NotADirectoryError:
+            raise ConfigError(f"{self.folder} is no folder; choose another --dir") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{self.path} cannot be read ({error}); restore it, or choose another --dir") from error
 

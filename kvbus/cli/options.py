@@ -8,9 +8,23 @@ from typing import Annotated
 import typer
 
 from kvbus.cli.output import Output
+from kvbus.core.quorum import LEVELS
 
 _WHERE = "Where the cluster is"
 _QUORUM = "How many must answer"
+
+
+def _level(given: str | None) -> str | None:
+    if given is not None and given not in LEVELS:
+        raise typer.BadParameter(f"must be one of {', '.join(LEVELS)}, not {given!r}")
+    return given
+
+
+def _key(given: str) -> str:
+    if not given:
+        raise typer.BadParameter("must have at least one byte")
+    return given
+
 
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="A table to read, or JSON for programs.")]
 FolderOption = Annotated[
@@ -43,7 +57,8 @@ LevelOption = Annotated[
     str | None,
     typer.Option(
         "--cl",
-        help="Instead of numbers: one, quorum, all, local_one, local_quorum, each_quorum.",
+        help=f"Instead of numbers: {', '.join(LEVELS)}.",
+        callback=_level,
         rich_help_panel=_QUORUM,
     ),
 ]
@@ -54,7 +69,9 @@ TtlOption = Annotated[int | None, typer.Option("--ttl-ms", min=1, help="Forget t
 DeadlineOption = Annotated[int, typer.Option("--deadline-ms", min=1, max=600_000, help="Wait at most this long.")]
 ReceiptOption = Annotated[bool, typer.Option("--receipt", help="Show who answered and what that guarantees.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the single events (dots) behind the clock.")]
-KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="Text; stored as UTF-8.", show_default=False)]
+KeyArgument = Annotated[
+    str, typer.Argument(metavar="KEY", help="Text; stored as UTF-8.", callback=_key, show_default=False)
+]
 
 DEFAULT_KEYSPACE = "default"
 DEFAULT_DEADLINE_MS = 5000

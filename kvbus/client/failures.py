@@ -20,6 +20,6 @@ class Siblings(KvbusError):
 
 
 class Unreachable(ClientError):
-    """No node could be reached before the deadline; the request was never sent."""
+    """The request was never sent: no node could be reached before the deadline, or too many went before it."""
 
     code = "unreachable"

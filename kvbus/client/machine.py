@@ -50,6 +50,8 @@ SWEEP_SECONDS = 0.025
 """How often the shell should call ``sweep`` while something is open."""
 MAX_TRIES = 4
 MAX_OPEN = 262_144
+MAX_UNANSWERED = 8192
+"""How many frames of single operations are on their way at most: a node keeps 16,384 unread replies for a client."""
 _SHUN_SECONDS = 1.0
 _DEFAULT_RETRY_MS = 20
 
@@ -121,7 +123,7 @@ class ClientMachine:
     @property
     def sendable(self) -> bool:
         """Tell whether a flush would send something."""
-        return bool(self._submitted or self._waiting) and self.links.any_up
+        return bool(self._submitted or self._waiting) and self.links.any_up and self._room() > 0
 
     def flush(self, now: float) -> list[Send]:
         """Pack what was submitted and what waits; return the frames to send, in order."""
@@ -130,7 +132,8 @@ class ClientMachine:
             self._waiting += self._introduction.questions(now)
         if not (self._waiting and self.links.any_up):
             return []
-        operations, self._waiting = self._waiting, []
+        room = self._room()
+        operations, self._waiting = self._waiting[:room], self._waiting[room:]
         homes: dict[int, str | None] = {}
         sends: list[Send] = []
         table = self._introduction.table if self._introduction is not None else None
@@ -203,7 +206,7 @@ class ClientMachine:
             overdue = [operation for operation in self._waiting if operation.deadline <= now]
             self._waiting = [operation for operation in self._waiting if operation.deadline > now]
             for operation in overdue:
-                operation.settle(_unreachable(self.links.addresses))
+                operation.settle(_crowded_out() if self.links.any_up else _unreachable(self.links.addresses))
 
     def close(self) -> None:
         """Settle everything that is open: what was never sent failed, the outcome of the rest is unknown."""
@@ -228,6 +231,10 @@ class ClientMachine:
         if self._delayed:
             self._waiting += [operation for operation in self._delayed if operation.due <= now]
             self._delayed = [operation for operation in self._delayed if operation.due > now]
+
+    def _room(self) -> int:
+        """Return how many of the waiting operations may leave now."""
+        return MAX_OPEN if self._packing else max(0, MAX_UNANSWERED - len(self._open))
 
     def _home(self, group: int, now: float) -> str | None:
         if self._introduction is None:
@@ -313,6 +320,10 @@ def _timeout(operation: Operation, address: str) -> Outcome:
 
 def _unknown(what: str, cause: str) -> Outcome:
     return RequestTimeout(f"{what}; a write may have been applied: read to know", details={"cause": cause})
+
+
+def _crowded_out() -> Outcome:
+    return Unreachable("too many operations were issued before it; issue fewer at a time or set a longer deadline_ms")
 
 
 def _unreachable(addresses: Sequence[str]) -> Outcome:

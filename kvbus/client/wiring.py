@@ -47,14 +47,12 @@ class Wiring:
                 self._on_open(connection)
 
     def transmit(self) -> list[Connection]:
-        """Send all that can be sent; return the connections that were used."""
+        """Send all that can be sent; return the connections that were used, also in vain."""
         now = monotonic()
         used: dict[str, Connection] = {}
         for address, request_id, body in self.machine.flush(now):
-            connection = self.connections[address]
-            if connection.send(body):
-                used[address] = connection
-            else:
+            connection = used[address] = self.connections[address]
+            if not connection.send(body):
                 self.machine.not_sent(request_id, now)
         return list(used.values())
 

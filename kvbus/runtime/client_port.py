@@ -70,8 +70,9 @@ class ClientPort:
     def receive(self) -> bool:
         """Hand waiting requests to the intake, up to a bound; say whether more may be waiting."""
         if self._held:
-            self._hold_what_waits()
-            return self._take_held()
+            drained = self._hold_what_waits()
+            self._take_held()
+            return bool(self._held) or not drained
         socket = self._socket
         if not int(socket.getsockopt(zmq.EVENTS)) & _READABLE:
             return False
@@ -94,14 +95,14 @@ class ClientPort:
                     return False
         except zmq.Again:
             return False
-        self._hold_what_waits()
-        return True
+        drained = self._hold_what_waits()
+        return bool(self._held) or not drained
 
-    def _hold_what_waits(self) -> None:
-        """Take over what ZeroMQ has received, up to a bound of messages."""
+    def _hold_what_waits(self) -> bool:
+        """Take over what ZeroMQ has received, up to a bound of messages; say whether that was all."""
         socket, hold = self._socket, self._hold
         if not int(socket.getsockopt(zmq.EVENTS)) & _READABLE:
-            return
+            return True
         try:
             for _ in range(_HELD_AT_ONCE):
                 routing_id = socket.recv(_AT_ONCE)
@@ -111,7 +112,8 @@ class ClientPort:
                 else:
                     hold(ClientOrigin(routing_id, False), frame)
         except zmq.Again:
-            return
+            return True
+        return False
 
     def _hold(self, origin: ClientOrigin, body: bytes) -> None:
         size = self._held_bytes + len(body)
@@ -121,7 +123,7 @@ class ClientPort:
             self._held.append((origin, body))
             self._held_bytes = size
 
-    def _take_held(self) -> bool:
+    def _take_held(self) -> None:
         """Hand what was held to the intake, up to a tick's bound."""
         held, intake = self._held, self._intake
         size = 0
@@ -132,7 +134,6 @@ class ClientPort:
             size += len(body)
             intake.add(origin, body)
         self._held_bytes -= size
-        return True
 
     def reply(self, call: Call) -> None:
         """Send the reply; a client that has gone or does not read loses it."""

@@ -74,7 +74,7 @@ class Driver:
         try:
             for _ in range(_ROUNDS_A_TURN):
                 tick = Tick(monotonic(), int(time() * 1000))
-                self._receive(tick)
+                self._transport.receive(tick)
                 if tick:
                     self._step(tick)
                 elif not self._transport.more_waits:
@@ -82,10 +82,6 @@ class Driver:
             self._loop.call_soon(self._turn)
         except Exception as error:
             self._fatal(error)
-
-    def _receive(self, tick: Tick) -> None:
-        self._transport.receive(tick)
-        self._node.metrics.bad_requests_total = self._transport.bad_requests_total
 
     def _step(self, tick: Tick) -> None:
         out = Effects()
@@ -135,7 +131,7 @@ class Driver:
             return
         try:
             tick = Tick(monotonic(), int(time() * 1000))
-            self._receive(tick)
+            self._transport.receive(tick)
             self._step(tick)
         except Exception as error:
             self._fatal(error)

@@ -61,7 +61,11 @@ class NodeCollector(Collector):
     def _simple(self) -> Iterable[Metric]:
         node, metrics = self._node, self._node.metrics
         engine = node.engine.stats()
-        yield CounterMetricFamily("kvbus_shed", "Operations refused as overload.", value=metrics.shed_total)
+        yield CounterMetricFamily(
+            "kvbus_shed",
+            "Operations refused as overload; a request that was not opened is one.",
+            value=metrics.shed_total,
+        )
         yield CounterMetricFamily(
             "kvbus_bad_requests", "Requests refused before any node code ran.", value=metrics.bad_requests_total
         )

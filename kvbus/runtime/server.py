@@ -96,6 +96,7 @@ class Server:
             intake=_intake(node),
             request_bytes=config.limits.request_bytes,
             reply_bytes=config.limits.reply_bytes,
+            metrics=self._metrics,
             log=self._event,
             on_known=lambda: self._remember(handshake),
         )

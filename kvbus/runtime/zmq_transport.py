@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import zmq
 
+from kvbus.core.metrics import Metrics
 from kvbus.core.request import Call
 from kvbus.core.tick import Tick
 from kvbus.core.topology import Topology
@@ -50,13 +51,14 @@ class ZmqTransport:
         intake: Intake,
         request_bytes: int,
         reply_bytes: int,
+        metrics: Metrics,
         log: Log,
         on_known: Callable[[], None],
     ) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._intake = intake
+        self._metrics = metrics
         self.more_waits = False
-        self.bad_requests_total = 0
         clients = SocketSettings(message_bytes=request_bytes, high_water=_WAITING_REPLIES)
         peers = SocketSettings(message_bytes=MAX_FRAME_BYTES)
         self._client_socket = open_socket(self._context, zmq.ROUTER, clients)
@@ -93,7 +95,10 @@ class ZmqTransport:
         more_frames = self._peers.receive(tick)
         self.more_waits = self._clients.receive() or more_frames
         for call in self._intake.hand_over(tick):
-            self.bad_requests_total += not isinstance(call.error, Overloaded)
+            if isinstance(call.error, Overloaded):
+                self._metrics.shed_total += 1
+            else:
+                self._metrics.bad_requests_total += 1
             self._clients.reply(call)
 
     def reply(self, call: Call) -> None:

@@ -218,9 +218,8 @@ class Intake:
             raise BadRequest("prefix must be bytes")
         if len(prefix) > self._limits.key_bytes:
             raise TooLarge(f"prefix may have {self._limits.key_bytes} bytes, as a key may")
-        limit = fields.get("limit", self._limits.scan_keys)
-        if type(limit) is not int or not 1 <= limit <= self._limits.scan_keys:
-            raise BadRequest(f"limit must be 1 to {self._limits.scan_keys}")
+        most = self._limits.scan_keys
+        limit = request_fields.uint(fields, "limit", 1, most) or most
         cursor = fields.get("cursor")
         if cursor is not None and type(cursor) is not bytes:
             raise BadRequest("cursor must be the bytes of an earlier reply")

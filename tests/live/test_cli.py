@@ -151,7 +151,17 @@ def test_an_unfit_request_is_an_error_with_its_code(cluster: LocalCluster) -> No
 
 @pytest.mark.parametrize(
     "arguments",
-    [("get",), ("get", "k", "--r", "0"), ("put", "k", "v", "--ctx", "xyz"), ("get", "k", "--nope"), ("frob",)],
+    [
+        ("get",),
+        ("get", ""),
+        ("get", "k", "--r", "0"),
+        ("get", "k", "--cl", "most"),
+        ("put", "k", "v", "--ctx", "xyz"),
+        ("get", "k", "--nope"),
+        ("get", "k", "--connect", "localhost:7400"),
+        ("get", "k", "--connect", "tcp://localhost:7400,"),
+        ("frob",),
+    ],
 )
 def test_a_misuse_exits_with_two(cluster: LocalCluster, arguments: tuple[str, ...]) -> None:
     done = kvbus(cluster, *arguments)

@@ -136,6 +136,13 @@ def test_cluster_up_names_the_taken_port_and_leaves_nothing_behind(tmp_path: Pat
     assert not (tmp_path / "c" / "cluster.json").exists()
 
 
+def test_a_cluster_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "c"
+    file.write_text("a file")
+    for command in ("up", "status"):
+        assert complaint("cluster", command, "--dir", str(file)) == f"{file} is no folder; choose another --dir"
+
+
 def test_cluster_up_blames_the_extra_file_for_its_keys(tmp_path: Path) -> None:
     extra = tmp_path / "extra.toml"
     for text, problem in (

@@ -175,5 +175,5 @@ def test_nothing_that_says_where_is_a_usage_error_that_names_both_ways(monkeypat
 
 @pytest.mark.parametrize("address", ["a:1", "tcp://a", "tcp://:1", "tcp://a:x"])
 def test_a_malformed_address_is_named(address: str) -> None:
-    with pytest.raises(ConfigError, match=f"'{address}' is no node address; write tcp://host:port"):
+    with pytest.raises(typer.BadParameter, match=f"'{address}' is no node address; write tcp://host:port"):
         addresses(None, address)

@@ -6,7 +6,7 @@ import pytest
 
 from kvbus.client.failures import Unreachable
 from kvbus.client.links import LinkState
-from kvbus.client.machine import MARGIN_SECONDS, MAX_TRIES, ClientMachine
+from kvbus.client.machine import MARGIN_SECONDS, MAX_TRIES, MAX_UNANSWERED, ClientMachine
 from kvbus.client.operation import Operation
 from kvbus.client.options import PLAIN, Terms
 from kvbus.client.replies import GetReply, PutReply
@@ -229,3 +229,19 @@ def test_more_operations_than_the_client_may_hold_are_refused(monkeypatch: pytes
     operations = [put(b"%d" % number) for number in range(3)]
     sent(machine, *operations)
     assert [isinstance(operation.outcome, Overloaded) for operation in operations] == [False, False, True]
+
+
+def test_single_frames_beyond_what_a_node_keeps_replies_for_wait_for_answers() -> None:
+    machine = introduced(packing=False)
+    operations = [put(b"%d" % number) for number in range(MAX_UNANSWERED + 3)]
+    first = sent(machine, *operations)
+    assert len(first) == MAX_UNANSWERED
+    was_sendable = machine.sendable
+    assert machine.flush(0.0) == []
+    for send in first[:2]:
+        answer(machine, send, ctx=b"c")
+    assert (was_sendable, machine.sendable) == (False, True)
+    assert [body(send)["key"] for send in machine.flush(0.0)] == [operations[n].key for n in (-3, -2)]
+    machine.sweep(6.0)
+    assert failure(operations[-1]).definite
+    assert "issue fewer" in failure(operations[-1]).message

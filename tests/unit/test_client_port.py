@@ -120,8 +120,10 @@ def outcomes_of_a_burst(count: int, body: dict[str, object], *, delimited: bool 
             dealer.send_multipart([*([b""] if delimited else []), dumps({**body, "id": number})])
         told: list[object] = ["taken"] * count
         taken = 0
-        while port.receive() or intake.refused:
+        more = True
+        while more:
             tick = Tick(0.0, 0)
+            more = port.receive()
             for call in intake.hand_over(tick):
                 port.reply(call)
             taken += len(tick.node_requests)

@@ -189,7 +189,7 @@ def test_a_wrong_key_in_the_file_is_named(tmp_path: Path, text: str, message: st
 def test_a_file_that_is_no_toml_is_named_with_the_place(tmp_path: Path) -> None:
     assert (
         refusal(tmp_path, "[node\n")
-        == "FILE is not TOML: Expected ']' at the end of a table declaration (at line 1, column 6)"
+        == "FILE is not TOML: Expected ']' at the end of a table declaration (at line 1, column 6); mend it there"
     )
 
 

@@ -1,19 +1,23 @@
-"""Publish and subscribe between live transports: the sender's topic picks the one receiver."""
+"""Live transports: gossip finds the one receiver that its topic names, and refused requests are counted."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from time import monotonic, sleep
+from typing import cast
 
 import pytest
 import zmq
 
+from kvbus.core.metrics import Metrics
+from kvbus.core.tick import Tick
 from kvbus.core.topology import Member, Topology
 from kvbus.core.types import NodeIndex
 from kvbus.ports.mode import Limits
 from kvbus.runtime.gossip_port import GossipPort
 from kvbus.runtime.zmq_transport import Addresses, ZmqTransport
+from kvbus.wire.cbor import decode_map, dumps
 from kvbus.wire.client_requests import Intake
 from kvbus.wire.handshake import Handshake
 from kvbus.wire.peer_frames import PEER_PROTOCOL_VERSION, Hello
@@ -24,7 +28,7 @@ NAMES = ("n", "n1", "n10", "n2")
 ARRIVAL_SECONDS = 5.0
 
 
-def _transport(topology: Topology, me: int) -> ZmqTransport:
+def _transport(topology: Topology, me: int, metrics: Metrics) -> ZmqTransport:
     member = topology.members[me]
     hello = Hello(
         version=PEER_PROTOCOL_VERSION,
@@ -43,15 +47,14 @@ def _transport(topology: Topology, me: int) -> ZmqTransport:
         intake=Intake({}, Limits()),
         request_bytes=1 << 20,
         reply_bytes=1 << 20,
+        metrics=metrics,
         log=lambda event, fields: None,
         on_known=lambda: None,
     )
 
 
-@pytest.fixture
-def transports() -> Iterator[Mapping[str, ZmqTransport]]:
-    """Give one live transport a name, each subscribed to its own name at all others."""
-    base = free_base_port(len(NAMES))
+def _topology(names: Sequence[str]) -> Topology:
+    base = free_base_port(len(names))
     members = [
         Member(
             name=name,
@@ -59,13 +62,19 @@ def transports() -> Iterator[Mapping[str, ZmqTransport]]:
             peer=f"tcp://127.0.0.1:{base + 10 * number + 1}",
             gossip=f"tcp://127.0.0.1:{base + 10 * number + 2}",
         )
-        for number, name in enumerate(NAMES)
+        for number, name in enumerate(names)
     ]
-    topology = Topology.first(members=members, partitions=4, replicas=3)
+    return Topology.first(members=members, partitions=4, replicas=min(3, len(names)))
+
+
+@pytest.fixture
+def transports() -> Iterator[Mapping[str, ZmqTransport]]:
+    """Give one live transport a name, each subscribed to its own name at all others."""
+    topology = _topology(NAMES)
     with ExitStack() as stack:
         made: dict[str, ZmqTransport] = {}
         for number, name in enumerate(NAMES):
-            made[name] = _transport(topology, number)
+            made[name] = _transport(topology, number, Metrics())
             stack.callback(made[name].close)
         _wait_for_subscriptions(made)
         yield made
@@ -155,3 +164,33 @@ def test_publishing_to_nobody_is_no_error(transports: Mapping[str, ZmqTransport]
         transports["n1"].publish(b"nobody", b"%d" % number)
     transports["n1"].publish(b"n2", b"still there")
     assert _arrived(transports["n2"], 1) == [b"still there"]
+
+
+def test_what_was_shed_and_what_was_bad_are_counted_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kvbus.runtime.client_port._HELD_MESSAGES", 10)
+    monkeypatch.setattr("kvbus.runtime.client_port._MESSAGES_A_TICK", 1)
+    topology, metrics = _topology(("n1",)), Metrics()
+    transport = _transport(topology, 0, metrics)
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    dealer = context.socket(zmq.DEALER)
+    dealer.connect(topology.members[0].client)
+    codes: list[object] = []
+    pings, sent = 0, 0
+    give_up = monotonic() + ARRIVAL_SECONDS
+    try:
+        while "overloaded" not in codes or len(codes) + pings < sent:
+            assert monotonic() < give_up
+            for number in range(100 if "overloaded" not in codes else 0):
+                dealer.send(dumps({"id": number, "op": "ping"} if number else {"id": 0}))
+                sent += 1
+            tick = Tick(0.0, 0)
+            transport.receive(tick)
+            pings += len(tick.node_requests)
+            while dealer.poll(1):
+                error = decode_map(dealer.recv())["error"]
+                codes.append(cast("Mapping[str, object]", error)["code"])
+    finally:
+        context.destroy(0)
+        transport.close()
+    assert codes.count("overloaded") == metrics.shed_total
+    assert codes.count("bad_request") == metrics.bad_requests_total > 0
