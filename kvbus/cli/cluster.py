@@ -59,7 +59,6 @@ def up(
         place = ClusterFolder(folder)
         is_new = not place.exists()
         chosen = _prepared(place, nodes, mode, base_port, config)
-        check_ports(chosen)
         try:
             _launch(place, chosen)
         except BaseException:
@@ -95,7 +94,7 @@ def _launch(place: ClusterFolder, nodes: list[LocalNode]) -> None:
 def _prepared(
     place: ClusterFolder, nodes: int | None, mode: str | None, base_port: int | None, config: Path | None
 ) -> list[LocalNode]:
-    """Return the stopped nodes to start, their folders and configuration files in place."""
+    """Return the stopped nodes to start, their ports free, their folders and configuration files in place."""
     from kvbus.cli.cluster_setup import write_configs
 
     before = place.nodes() if place.exists() else []
@@ -112,10 +111,12 @@ def _prepared(
         )
     stopped = [replace(node, pid=None) for node in before]
     if stopped and mode is None and base_port is None and config is None:
+        check_ports(stopped)
         return stopped
     count = len(before) or nodes or DEFAULT_NODES
     first = base_port or (_base_port(before[0]) if before else DEFAULT_BASE_PORT)
     planned = [planned_node(place.folder, number, first) for number in range(count)]
+    check_ports(planned)
     write_configs(planned, mode=mode or "ap", extra=config, environ=os.environ)
     return planned
 

@@ -6,23 +6,26 @@ A histogram takes a whole batch at once, so that the hot path pays once a batch 
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 
 SECONDS_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+SIBLING_BUCKETS = (1, 2, 5, 10, 25, 50, 100)
 
 
 class Histogram:
-    """Counts of durations in seconds by bucket; ``counts`` has one more item than ``SECONDS_BUCKETS``, for the rest."""
+    """Counts of durations in seconds, or of what ``bounds`` says; ``counts`` has one more item, for the rest."""
 
-    __slots__ = ("counts", "sum_seconds")
+    __slots__ = ("bounds", "counts", "total")
 
-    def __init__(self) -> None:
-        self.counts = [0] * (len(SECONDS_BUCKETS) + 1)
-        self.sum_seconds = 0.0
+    def __init__(self, bounds: Sequence[float] = SECONDS_BUCKETS) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
 
-    def observe(self, seconds: float, count: int = 1) -> None:
-        """Add ``count`` observations of the same duration."""
-        self.counts[bisect_left(SECONDS_BUCKETS, seconds)] += count
-        self.sum_seconds += seconds * count
+    def observe(self, value: float, count: int = 1) -> None:
+        """Add ``count`` observations of the same value."""
+        self.counts[bisect_left(self.bounds, value)] += count
+        self.total += value * count
 
 
 class Metrics:
@@ -33,6 +36,7 @@ class Metrics:
         self.quorum_seconds: dict[tuple[str, str], Histogram] = {}
         self.quorum_failures: dict[str, int] = {}
         self.fsync_seconds = Histogram()
+        self.siblings = Histogram(SIBLING_BUCKETS)
         self.shed_total = 0
         self.peer_protocol_errors_total = 0
         self.bad_requests_total = 0

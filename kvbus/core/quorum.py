@@ -55,7 +55,8 @@ class Requirement(NamedTuple):
     def refusal(self, alive: int) -> ClientError | None:
         """Return ``no_quorum`` when this is a demand that the nodes ``alive`` (bits) cannot meet."""
         if not alive:
-            return NoQuorum("no replica of the key can be reached", details={"required": self.needed, "alive": 0})
+            required = self.needed if self.demanded else 1
+            return NoQuorum("no replica of the key can be reached", details={"required": required, "alive": 0})
         if not self.demanded or self.met_by(alive):
             return None
         for mask, count in self.clauses:

@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from kvbus.core.metrics import SECONDS_BUCKETS, Histogram
+from kvbus.core.metrics import Histogram
 from kvbus.core.node import Node
 
 Gauges = Callable[[], Mapping[str, float]]
@@ -47,6 +47,13 @@ class NodeCollector(Collector):
         fsync = HistogramMetricFamily("kvbus_wal_fsync_seconds", "Time of one sync of the commit log.", labels=[])
         _add(fsync, (), metrics.fsync_seconds)
         yield fsync
+        siblings = HistogramMetricFamily(
+            "kvbus_siblings",
+            "Siblings that a coordinated write left at its key; over 25 somebody forgets ctx.",
+            labels=[],
+        )
+        _add(siblings, (), metrics.siblings)
+        yield siblings
         members = GaugeMetricFamily(
             "kvbus_member_state",
             "1 for the state each member is in, by this node's evidence.",
@@ -98,7 +105,7 @@ def registry_for(collector: NodeCollector) -> CollectorRegistry:
 def _add(family: HistogramMetricFamily, labels: tuple[str, ...], histogram: Histogram) -> None:
     buckets: list[tuple[str, float]] = []
     total = 0
-    for bound, count in zip((*SECONDS_BUCKETS, float("inf")), histogram.counts, strict=True):
+    for bound, count in zip((*histogram.bounds, float("inf")), histogram.counts, strict=True):
         total += count
         buckets.append(("+Inf" if bound == float("inf") else str(bound), total))
-    family.add_metric(list(labels), buckets=buckets, sum_value=histogram.sum_seconds)
+    family.add_metric(list(labels), buckets=buckets, sum_value=histogram.total)

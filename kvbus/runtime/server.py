@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import os
 import signal
 import sys
@@ -28,9 +27,11 @@ from kvbus.ports.mode import Mode, ModeContext
 from kvbus.runtime.driver import Driver
 from kvbus.runtime.http import HttpServer, http_app, listen_http
 from kvbus.runtime.identity import IdentityFile
+from kvbus.runtime.logs import configure_logs
 from kvbus.runtime.metrics import NodeCollector, registry_for
 from kvbus.runtime.os_disk import OsDisk
 from kvbus.runtime.scheduler import Job, Scheduler
+from kvbus.runtime.sockets import check_addresses
 from kvbus.runtime.zmq_transport import Addresses, ZmqTransport
 from kvbus.wire.client_requests import Intake, ServedKeyspace
 from kvbus.wire.handshake import Handshake
@@ -38,6 +39,7 @@ from kvbus.wire.peer_frames import PEER_PROTOCOL_VERSION, Hello
 
 _DRAIN_SECONDS = 5.0
 _DRAIN_STEP_SECONDS = 0.01
+_LAST_REQUESTS_SECONDS = 0.1
 _ROLL_SECONDS = 10.0
 
 logger = structlog.get_logger(__name__)
@@ -50,7 +52,7 @@ def run_node(config: NodeConfig) -> int:
         ConfigError: the data directory, an address or a setting is wrong.
         CorruptionError: stored data are damaged.
     """
-    _configure_logging(config.name)
+    configure_logs(config.name)
     if not Path(config.data_dir).is_dir():
         raise ConfigError(f"[node] data_dir {config.data_dir!r} does not exist; create it: mkdir -p {config.data_dir}")
     server = Server(config)
@@ -67,7 +69,7 @@ class Server:
 
     def __init__(self, config: NodeConfig) -> None:
         self._config = config
-        self._log = logger.bind(node=config.name)
+        self._log = logger.bind()
         self._metrics = Metrics()
         self._disk = OsDisk(config.data_dir)
         self._identity = IdentityFile(self._disk, config.data_dir)
@@ -77,6 +79,10 @@ class Server:
     async def run(self) -> int:
         """Serve until told to stop; return the exit code."""
         config = self._config
+        listen = Addresses(client=config.listen.client, peer=config.listen.peer, gossip=config.listen.gossip)
+        # Nobody is to wait for a long log's recovery only to hear that a port is taken.
+        check_addresses({"client": listen.client, "peer": listen.peer, "gossip": listen.gossip})
+        listener = listen_http(config.listen.http)
         engine = engine_plugin(config.engine)(
             self._disk,
             sync=config.sync,
@@ -85,8 +91,6 @@ class Server:
         )
         topology = Topology.first(members=config.members, partitions=config.partitions, replicas=config.replicas)
         node = self._build_node(engine, topology)
-        listener = listen_http(config.listen.http)
-        listen = Addresses(client=config.listen.client, peer=config.listen.peer, gossip=config.listen.gossip)
         handshake = Handshake(self._hello(topology), topology.index, self._papers.known)
         transport = ZmqTransport(
             listen=listen,
@@ -180,6 +184,8 @@ class Server:
         self._event("stopping", {"pending": node.pending()})
         node.stopping = True
         give_up = monotonic() + _DRAIN_SECONDS
+        # What was sent just before the stop is still on its way in; it gets an answer, too.
+        await asyncio.sleep(_LAST_REQUESTS_SECONDS)
         while node.pending() and monotonic() < give_up:
             await asyncio.sleep(_DRAIN_STEP_SECONDS)
 
@@ -235,19 +241,3 @@ def _readiness(node: Node) -> tuple[bool, dict[str, object]]:
     states = node.links.states(monotonic())
     names = {node.topology.members[index].name: state for index, state in states.items()}
     return not node.stopping, {"members": names}
-
-
-def _configure_logging(name: str) -> None:
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
-    logging.getLogger("apscheduler").setLevel(logging.WARNING)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)

@@ -10,6 +10,7 @@ RECONNECT_IVL_MAX bound how long a half-open connection can pretend.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import zmq
@@ -70,3 +71,17 @@ def bind(socket: zmq.Socket[bytes], address: str, setting: str) -> None:
         else:
             reason = f"cannot be bound ({error}); give an address of this machine"
         raise ConfigError(f"[listen] {setting} = {address!r} {reason}") from error
+
+
+def check_addresses(addresses: Mapping[str, str]) -> None:
+    """See that each address, by the name of its setting, can be bound.
+
+    Raises:
+        ConfigError: one cannot; the message names its setting.
+    """
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    try:
+        for setting, address in addresses.items():
+            bind(open_socket(context, zmq.ROUTER, SocketSettings()), address, setting)
+    finally:
+        context.destroy(0)

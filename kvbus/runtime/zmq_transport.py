@@ -24,6 +24,8 @@ from kvbus.wire.peer_frames import MAX_FRAME_BYTES
 # For each client; what is over it is lost, and PROTOCOL.md names the number.
 _WAITING_REPLIES = 16_384
 _LAST_REPLIES_MS = 300
+# A request that is a little too large is told so; a larger one is not even read, and ZeroMQ ends its connection.
+_TOLD_TOO_LARGE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +61,7 @@ class ZmqTransport:
         self._intake = intake
         self._metrics = metrics
         self.more_waits = False
-        clients = SocketSettings(message_bytes=request_bytes, high_water=_WAITING_REPLIES)
+        clients = SocketSettings(message_bytes=request_bytes + _TOLD_TOO_LARGE_BYTES, high_water=_WAITING_REPLIES)
         peers = SocketSettings(message_bytes=MAX_FRAME_BYTES)
         self._client_socket = open_socket(self._context, zmq.ROUTER, clients)
         self._peer_socket = open_socket(self._context, zmq.ROUTER, peers)

@@ -163,6 +163,8 @@ class Intake:
                     f"no keyspace {request_fields.clipped(name)}; there are: {', '.join(self._keyspaces)}"
                 )
             return Unsupported(f"{op} is not served by keyspaces of mode {keyspace.mode}")
+        if op.startswith("admin."):
+            return Unsupported(f"{request_fields.clipped(op)} is not served by this version")
         return UnknownOp(f"no operation {request_fields.clipped(op)}")
 
     def _single(self, origin: ClientOrigin | PeerOrigin, request_id: int | bytes, fields: dict[str, object]) -> None:

@@ -266,6 +266,9 @@ def test_a_message_over_the_limit_ends_only_its_own_connection(siege: Siege, wir
     with siege.cluster.connect(NODE) as loud:
         assert loud.code(op="ping") == "ok"
         loud.send_frames([b"x" * ((16 << 20) + 1)])
+        reply = loud.receive()
+        assert (reply["id"], code_of(reply)) == (None, "too_large")
+        loud.send_frames([b"x" * ((17 << 20) + 1)])
         assert loud.is_silent(0.3)
         assert wire.code(op="ping") == "ok"
         assert loud.code(op="ping") == "ok", "a new connection of the same client is welcome"

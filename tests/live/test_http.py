@@ -16,6 +16,7 @@ FAMILIES = {
     "kvbus_quorum_seconds": "histogram",
     "kvbus_quorum_failures": "counter",
     "kvbus_wal_fsync_seconds": "histogram",
+    "kvbus_siblings": "histogram",
     "kvbus_member_state": "gauge",
     "kvbus_shed": "counter",
     "kvbus_bad_requests": "counter",

@@ -133,7 +133,7 @@ def test_cluster_up_names_the_taken_port_and_leaves_nothing_behind(tmp_path: Pat
     with taken(base + 11):
         told = complaint("cluster", "up", "--dir", str(tmp_path / "c"), "--base-port", str(base))
     assert told == f"port {base + 11} (n2's peer port) is taken by another process; choose others with --base-port"
-    assert not (tmp_path / "c" / "cluster.json").exists()
+    assert not (tmp_path / "c").exists()
 
 
 def test_a_cluster_folder_that_is_a_file_is_named(tmp_path: Path) -> None:

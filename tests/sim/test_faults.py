@@ -161,12 +161,16 @@ def test_overload_sheds_operations_definitely() -> None:
     assert world.ask(0, "put", key=b"k", value=b"v")["ok"]
 
 
-def test_a_batch_over_the_limit_is_shed_whole() -> None:
+def test_what_goes_over_the_limit_is_shed_and_the_rest_is_done() -> None:
     world = World(3, limits=Limits(pending_ops=10))
-    keys = [b"%d" % number for number in range(11)]
+    keys = [b"%02d" % number for number in range(13)]
     reply = world.ask(0, "mput", keys=keys, values=keys)
-    assert [(index, error["code"]) for index, error in reply["errors"]] == [(i, "overloaded") for i in range(11)]
-    assert world.ask(0, "mget", keys=keys[:10])["values"] == [[]] * 10
+    assert [(index, error["code"]) for index, error in reply["errors"]] == [(i, "overloaded") for i in (10, 11, 12)]
+    held = [world.send(0, "get", key=key) for key in keys]
+    world.time.run(1)
+    assert [world.replies[number].get("values") for number in held] == [[key] for key in keys[:10]] + [None] * 3
+    assert world.ask(0, "mget", keys=keys[10:])["values"] == [[]] * 3
+    assert world.nodes[0].pending() == 0
 
 
 def test_a_stopping_node_finishes_what_is_in_flight_and_refuses_the_rest() -> None:

@@ -87,7 +87,7 @@ def test_a_demand_that_is_not_met_in_time_is_counted_as_timeout_with_the_time_it
     assert metrics_of(world, 0).quorum_failures == {"timeout": 10}
     assert quorums(world, 0) == {}
     waited = metrics_of(world, 0).request_seconds["put", "ap", "timeout"]
-    assert waited.sum_seconds == pytest.approx(8 * 0.9, rel=0.05)
+    assert waited.total == pytest.approx(8 * 0.9, rel=0.05)
     assert waited.counts[SECONDS_BUCKETS.index(1.0)] == 8
 
 
@@ -117,18 +117,32 @@ def test_a_forwarded_put_is_counted_where_it_came_in_and_where_it_was_coordinate
     assert (sum(coordinated), sum(quorums(world, node).get("put", 0) for node in owners)) == (3, 3)
 
 
+def test_siblings_are_counted_where_a_write_is_coordinated() -> None:
+    world = World(3)
+    for _ in range(4):
+        world.ask(0, "mput", keys=[b"a", b"b"], values=[b"v", b"v"])
+    ctx = world.ask(0, "get", key=b"a")["ctx"]
+    for _ in range(2):
+        ctx = world.ask(0, "put", key=b"a", value=b"v", ctx=ctx)["ctx"]
+    siblings = metrics_of(world, 0).siblings
+    by_bound = dict(zip(siblings.bounds, siblings.counts, strict=False))
+    assert {bound: count for bound, count in by_bound.items() if count} == {1: 4, 2: 2, 5: 4}
+    assert siblings.total == 2 * (1 + 2 + 3 + 4) + 2
+    assert sum(metrics_of(world, 1).siblings.counts) == 0
+
+
 def test_shed_operations_are_counted_each_and_as_overloaded() -> None:
     world = World(3, limits=Limits(pending_ops=6))
-    assert len(world.ask(0, "mput", keys=KEYS, values=KEYS)["errors"]) == 8
+    assert len(world.ask(0, "mput", keys=KEYS, values=KEYS)["errors"]) == 2
     world.network.silence(0, 1, 2)
     for key in KEYS[:6]:
         world.send(0, "put", key=key, value=b"v", w=2)
     world.time.run(0.01)
     assert world.ask(0, "get", key=b"k")["error"]["code"] == "overloaded"
     assert world.ask(0, "scan")["error"]["code"] == "overloaded"
-    assert metrics_of(world, 0).shed_total == 10
-    overloaded = {("put", "overloaded"): 8, ("get", "overloaded"): 1, ("scan", "overloaded"): 1}
-    assert requests(world, 0) == overloaded
+    assert metrics_of(world, 0).shed_total == 4
+    overloaded = {("put", "overloaded"): 2, ("get", "overloaded"): 1, ("scan", "overloaded"): 1}
+    assert requests(world, 0) == {("put", "ok"): 6, **overloaded}
     assert metrics_of(world, 0).quorum_failures == {}
     assert world.nodes[0].pending() == 6
 
@@ -146,4 +160,4 @@ def test_a_histogram_puts_a_whole_batch_into_the_bucket_of_its_duration() -> Non
         10.0: 16,
         "more": 32,
     }
-    assert histogram.sum_seconds == pytest.approx(0.0005 * 2 + 0.00051 * 4 + 0.7 * 8 + 10.0 * 16 + 10.1 * 32)
+    assert histogram.total == pytest.approx(0.0005 * 2 + 0.00051 * 4 + 0.7 * 8 + 10.0 * 16 + 10.1 * 32)

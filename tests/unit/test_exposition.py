@@ -42,6 +42,8 @@ def world() -> World:
     metrics.quorum_failed("timeout", 1)
     for seconds in (0.0007, 0.0007, 20.0):
         metrics.fsync_seconds.observe(seconds)
+    metrics.siblings.observe(1, 31)
+    metrics.siblings.observe(26)
     return world
 
 
@@ -83,6 +85,8 @@ def test_buckets_hold_all_that_took_no_longer(world: World) -> None:
         dict(labels)["le"]: value for (name, labels), value in told.items() if name == "kvbus_wal_fsync_seconds_bucket"
     }
     assert (fsyncs["0.0005"], fsyncs["0.001"], fsyncs["10.0"], fsyncs["+Inf"]) == (0, 2, 2, 3)
+    siblings = {dict(labels)["le"]: value for (name, labels), value in told.items() if name == "kvbus_siblings_bucket"}
+    assert (siblings["1"], siblings["25"], siblings["50"], siblings["+Inf"]) == (31, 31, 32, 32)
 
 
 def test_each_member_is_in_one_state(world: World) -> None:

@@ -82,7 +82,8 @@ def test_a_local_level_needs_a_replica_in_the_local_data_centre() -> None:
 
 @pytest.mark.parametrize(
     ("asked", "alive", "details"),
-    [({}, 0, {"required": 2, "alive": 0}), ({}, 1, None), ({"asked": 2}, 1, {"required": 2, "alive": 1}),
+    [({}, 0, {"required": 1, "alive": 0}), ({"asked": 2}, 0, {"required": 2, "alive": 0}), ({}, 1, None),
+     ({"asked": 2}, 1, {"required": 2, "alive": 1}),
      ({"asked": 2}, 3, None), ({"level": "each_quorum"}, 0b001011, {"required": 2, "alive": 1}),
      ({"level": "each_quorum"}, 0b011011, None), ({"asked": 7}, 63, {"required": 7, "alive": 6})],
 )  # fmt: skip

@@ -326,6 +326,6 @@ def test_a_column_reads_as_its_records_do_and_absent_ones_as_nothing() -> None:
     one, context = put(None, hold)
     two, _ = put(one, hold)
     three, _ = put(one, hold, context)
-    expected = [read(one, 5), read(two, 5), ([], None), read(three, 5)]
+    expected = [read(one, 5), read(two, 5), ([], b""), read(three, 5)]
     values, contexts = read_column([one, two, None, three], 5)
     assert list(zip(values, contexts, strict=True)) == expected

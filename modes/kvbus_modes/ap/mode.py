@@ -227,8 +227,10 @@ class ApMode:
 
     def _start(self, columns: RequestColumns, now: float, wall_ms: int, out: Effects) -> None:
         keyspace = self._keyspaces[columns.keyspace]
-        if not self._admit(columns, now, out):
+        admitted = self._admit(columns, now, out)
+        if admitted is None:
             return
+        columns = admitted
         # A write is sent to the writable replicas only, so those alone can meet its demand.
         links = self._context.links
         alive = links.reachable() if columns.kind == "get" else links.writable()
@@ -248,15 +250,19 @@ class ApMode:
             else:
                 self._forward(located, now, out)
 
-    def _admit(self, columns: RequestColumns, now: float, out: Effects) -> bool:
-        """Count operations as pending and see to it that their deadline is not slept through; False: they were shed."""
-        self._answers.pending += len(columns.calls)
-        if self._answers.pending > self._context.limits.pending_ops:
-            self._context.metrics.shed_total += len(columns.calls)
-            self._answers.fail(columns, _overloaded(), 0.0, out)
-            return False
+    def _admit(self, columns: RequestColumns, now: float, out: Effects) -> RequestColumns | None:
+        """Count operations as pending and see to it that their deadline is not slept through; shed those beyond."""
+        count = len(columns.calls)
+        room = max(0, self._context.limits.pending_ops - self._answers.pending)
+        self._answers.pending += count
+        if count > room:
+            self._context.metrics.shed_total += count - room
+            self._answers.fail(columns.select(range(room, count)), _overloaded(), 0.0, out)
+            if not room:
+                return None
+            columns = columns.select(range(room))
         self._next_sweep = min(self._next_sweep, now + columns.options.deadline_ms * (DEADLINE_SHARE / 1000))
-        return True
+        return columns
 
     def _forward(self, located: Located, now: float, out: Effects) -> None:
         columns = located.columns
@@ -273,7 +279,7 @@ class ApMode:
         keyspace = self._keyspaces[scan.keyspace]
         columns = RequestColumns("scan", scan.keyspace, scan.options)
         columns.calls, columns.slots, columns.keys = [scan.call], [0], [b""]
-        if not self._admit(columns, now, out):
+        if self._admit(columns, now, out) is None:
             return
         resolve = partial(self._resolve, "scan", scan.options, keyspace)
         try:

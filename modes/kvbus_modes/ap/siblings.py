@@ -179,18 +179,18 @@ def read(record: bytes, wall_ms: int) -> tuple[list[bytes], bytes]:
     The context joins every sibling's context and dot, tombstones and expired ones included.
     """
     columns, contexts = read_column((record,), wall_ms)
-    return columns[0], contexts[0] or b""
+    return columns[0], contexts[0]
 
 
-def read_column(records: Sequence[bytes | None], wall_ms: int) -> tuple[list[list[bytes]], list[bytes | None]]:
-    """Read a column: for each record its values and its context; an absent record gives [] and None."""
+def read_column(records: Sequence[bytes | None], wall_ms: int) -> tuple[list[list[bytes]], list[bytes]]:
+    """Read a column: for each record its values and its context; an absent record gives [] and the empty context."""
     values: list[list[bytes]] = []
-    contexts: list[bytes | None] = []
+    contexts: list[bytes] = []
     peek, peek_usual = _peek, _peek_usual
     for record in records:
         if record is None:
             values.append([])
-            contexts.append(None)
+            contexts.append(b"")
             continue
         if len(record) >= _USUAL_BYTES:
             head, last, counter, flags, size, seen_head, seen_last, seen = peek_usual(record)

@@ -25,7 +25,7 @@ from kvbus_modes.ap.batch import Batch, Verdict
 from kvbus_modes.ap.frames import NO_DIGEST, WRITE, judged_digest, write_payload
 from kvbus_modes.ap.overwrites import overwrite
 from kvbus_modes.ap.replica import Replica
-from kvbus_modes.ap.siblings import Hold, coordinate
+from kvbus_modes.ap.siblings import Hold, coordinate, sibling_count
 
 _FRAME_BYTES = 8 << 20
 """From here on a batch goes to the peers in several frames: one over 32 MiB would be dropped."""
@@ -226,6 +226,8 @@ class Writes:
             fresh, contexts = {}, _first_of_each(keys, contexts)
         records, tokens, others = overwrite(current, contexts, columns.values, expiry_ms, timestamp, self._hold)
         refused: dict[int, None] = {}
+        siblings = self._metrics.siblings
+        siblings.observe(1, len(keys) - len(others))
         if fresh is not None:
             fresh.update({key: record for key, record in zip(keys, records, strict=True) if record})
         for index in others:
@@ -239,6 +241,7 @@ class Writes:
                 refused[index] = None
                 self._answers.fail_one(columns, index, error, out)
             else:
+                siblings.observe(sibling_count(records[index]))
                 if fresh is not None:
                     fresh[keys[index]] = records[index]
         versions = Versions(located, tokens, records, current)
