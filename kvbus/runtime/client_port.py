@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 from typing import cast
 
 import zmq
 
 from kvbus.core.request import Call, ClientOrigin
 from kvbus.errors import Overloaded
+from kvbus.runtime.held_requests import HeldRequest, HeldRequests
 from kvbus.wire.client_replies import encode_reply
-from kvbus.wire.client_requests import Intake
+from kvbus.wire.client_requests import RETRY_AFTER_MS, Intake
 
 _MESSAGES_A_TICK = 512
 # What a tick takes goes to each peer as one frame; one over 32 MiB would end the link. Shorter ticks let this node, its
@@ -21,12 +23,10 @@ _BYTES_A_TICK = 8 << 20
 # ZeroMQ tells when a reply is gone, and so all before it, but that costs a thread's turn: it is asked once in so much.
 _TRACKED_BYTES = 256 << 10
 _UNREAD_BYTES = 16 << 20
-# What ZeroMQ has taken in beyond a tick waits here, because its own queue has no bound (see sockets.py).
-_HELD_MESSAGES = 16_384
-_HELD_BYTES = 64 << 20
-_HELD_AT_ONCE = 4096
+# What ZeroMQ has taken in beyond a tick is held here, because its own queue has no bound (see sockets.py).
+_HOLDING_SECONDS = 0.004
+_LOOKS_AT_THE_CLOCK = 32
 _MAX_IDLE_BACKLOGS = 1024
-_RETRY_AFTER_MS = 100
 # Plain integers: combining pyzmq's flag enums costs more than a frame's send.
 _AT_ONCE = int(zmq.NOBLOCK)
 _AT_ONCE_WITH_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
@@ -63,16 +63,17 @@ class ClientPort:
         self._intake = intake
         self._reply_bytes = reply_bytes
         self._backlogs: dict[bytes, _Backlog] = {}
-        self._held: deque[tuple[ClientOrigin, bytes]] = deque()
-        self._held_bytes = 0
+        self._held = HeldRequests()
+        self._holding_at = 0.0
+        self._has_shed = False
         self.dropped_replies_total = 0
 
     def receive(self) -> bool:
         """Hand waiting requests to the intake, up to a bound; say whether more may be waiting."""
-        if self._held:
+        if len(self._held):
             drained = self._hold_what_waits()
             self._take_held()
-            return bool(self._held) or not drained
+            return len(self._held) > 0 or not drained
         socket = self._socket
         if not int(socket.getsockopt(zmq.EVENTS)) & _READABLE:
             return False
@@ -96,44 +97,50 @@ class ClientPort:
         except zmq.Again:
             return False
         drained = self._hold_what_waits()
-        return bool(self._held) or not drained
+        return len(self._held) > 0 or not drained
 
     def _hold_what_waits(self) -> bool:
-        """Take over what ZeroMQ has received, up to a bound of messages; say whether that was all."""
+        """Take over what ZeroMQ has received, for a bounded time; say whether that was all."""
         socket, hold = self._socket, self._hold
         if not int(socket.getsockopt(zmq.EVENTS)) & _READABLE:
             return True
+        self._holding_at = begun = monotonic()
         try:
-            for _ in range(_HELD_AT_ONCE):
-                routing_id = socket.recv(_AT_ONCE)
-                frame = socket.recv(_AT_ONCE)
-                if socket.getsockopt(zmq.RCVMORE):
-                    self._take_frames(routing_id, frame, hold)
-                else:
-                    hold(ClientOrigin(routing_id, False), frame)
+            while self._holding_at - begun < _HOLDING_SECONDS:
+                for _ in range(_LOOKS_AT_THE_CLOCK):
+                    routing_id = socket.recv(_AT_ONCE)
+                    frame = socket.recv(_AT_ONCE)
+                    if socket.getsockopt(zmq.RCVMORE):
+                        self._take_frames(routing_id, frame, hold)
+                    else:
+                        hold(ClientOrigin(routing_id, False), frame)
+                self._holding_at = monotonic()
         except zmq.Again:
             return True
         return False
 
     def _hold(self, origin: ClientOrigin, body: bytes) -> None:
-        size = self._held_bytes + len(body)
-        if size > _HELD_BYTES or len(self._held) >= _HELD_MESSAGES:
-            self._intake.shed(origin, body, _RETRY_AFTER_MS)
-        else:
-            self._held.append((origin, body))
-            self._held_bytes = size
+        if not self._held.hold(HeldRequest(origin, body, self._holding_at)):
+            self._has_shed = True
+            self._intake.shed(origin, body)
 
     def _take_held(self) -> None:
         """Hand what was held to the intake, up to a tick's bound."""
-        held, intake = self._held, self._intake
+        held, intake, now = self._held, self._intake, monotonic()
         size = 0
-        for _ in range(_MESSAGES_A_TICK):
-            if not held or intake.operations >= _OPERATIONS_A_TICK or size >= _BYTES_A_TICK:
-                break
-            origin, body = held.popleft()
-            size += len(body)
-            intake.add(origin, body)
-        self._held_bytes -= size
+        for _ in range(min(len(held), _MESSAGES_A_TICK)):
+            if intake.operations >= _OPERATIONS_A_TICK or size >= _BYTES_A_TICK:
+                return
+            request = held.take()
+            size += len(request.body)
+            intake.add(request.origin, request.body, round((now - request.since) * 1000))
+
+    def flood_ended(self) -> bool:
+        """Say once, when all that waited is begun, that there was more than this port holds."""
+        if self._has_shed and not len(self._held):
+            self._has_shed = False
+            return True
+        return False
 
     def reply(self, call: Call) -> None:
         """Send the reply; a client that has gone or does not read loses it."""
@@ -163,7 +170,7 @@ class ClientPort:
     def _overloaded(self, call: Call) -> bytes:
         call.error = Overloaded(
             f"{_UNREAD_BYTES >> 20} MiB of replies wait for this client; read them, then ask again",
-            details={"retry_after_ms": _RETRY_AFTER_MS},
+            details={"retry_after_ms": RETRY_AFTER_MS},
         )
         return encode_reply(call, self._reply_bytes)
 

@@ -14,10 +14,11 @@ from kvbus.core.node import Node
 from kvbus.core.tick import Effects, Tick
 from kvbus.errors import ReadOnly
 from kvbus.ports.engine import Engine
+from kvbus.runtime.memory import give_back
 from kvbus.runtime.zmq_transport import ZmqTransport
 
 _WATCH_SECONDS = 0.1
-_ROUNDS_A_TURN = 64
+_TURN_SECONDS = 0.01
 
 Trace = Callable[[str, dict[str, object]], None]
 
@@ -48,6 +49,7 @@ class Driver:
         self._watcher: asyncio.TimerHandle | None = None
         self._gossip: list[bytes] = []
         self._stopped = False
+        self._goes_on = False
         self.lag_seconds = 0.0
 
     def start(self) -> None:
@@ -68,20 +70,29 @@ class Driver:
                 handle.cancel()
 
     def _turn(self) -> None:
-        """Go round until nothing is left, or let others run after a bounded number of rounds."""
-        if self._stopped:
+        """Go round until nothing is left, or let HTTP, links and signals have their turn after a bounded time."""
+        if self._stopped or self._goes_on:
             return
+        now = monotonic()
+        turn_ends = now + _TURN_SECONDS
         try:
-            for _ in range(_ROUNDS_A_TURN):
-                tick = Tick(monotonic(), int(time() * 1000))
+            while now < turn_ends:
+                tick = Tick(now, int(time() * 1000))
                 self._transport.receive(tick)
                 if tick:
                     self._step(tick)
                 elif not self._transport.more_waits:
                     return
-            self._loop.call_soon(self._turn)
+                now = monotonic()
         except Exception as error:
             self._fatal(error)
+            return
+        self._goes_on = True
+        self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._goes_on = False
+        self._turn()
 
     def _step(self, tick: Tick) -> None:
         out = Effects()
@@ -154,6 +165,8 @@ class Driver:
         self._sync_when_due()
         self._watch()
         self._turn()
+        if self._transport.flood_ended():
+            give_back()
         self._watcher = self._loop.call_later(_WATCH_SECONDS, self._tended, planned)
 
     def _sync_when_due(self) -> None:

@@ -28,7 +28,9 @@ class GossipPort:
         self._publisher.send_multipart([topic, frame], zmq.NOBLOCK)
 
     def receive(self, frames: list[bytes]) -> None:
-        """Append what arrived for this node; topics only begin with its name are somebody else's."""
+        """Append what arrived for this node; topics that only begin with its name are somebody else's."""
+        # A PUB that is never asked anything keeps what each connection to it left behind.
+        self._publisher.getsockopt(zmq.EVENTS)
         try:
             while True:
                 message = self.subscriber.recv_multipart(zmq.NOBLOCK)

@@ -33,5 +33,6 @@ def configure_logs(node: str) -> None:
         )
     )
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    for library in ("apscheduler", "uvicorn"):
-        logging.getLogger(library).setLevel(logging.WARNING)
+    logging.getLogger("apscheduler").setLevel(logging.WARNING)
+    # It warns of each request that is no HTTP: whoever sends many would fill the log.
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)

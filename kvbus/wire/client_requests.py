@@ -28,6 +28,8 @@ from kvbus.wire.cbor import CborError, decode_map
 DEFAULT_KEYSPACE = "default"
 MAX_DEADLINE_MS = 600_000
 MAX_TTL_MS = 1 << 46
+RETRY_AFTER_MS = 100
+_DEADLINE_SHARE = 0.9
 
 _NODE_OPS = frozenset({"hello", "ping", "topology", "stats"})
 _COMMON = frozenset({"id", "op", "ks", "deadline_ms"})
@@ -95,8 +97,11 @@ class Intake:
             **dict.fromkeys(_NODE_OPS, self._node_request),
         }
 
-    def add(self, origin: ClientOrigin | PeerOrigin, body: bytes) -> None:
-        """Parse one frame's body into this tick's columns, or refuse it with a coded error."""
+    def add(self, origin: ClientOrigin | PeerOrigin, body: bytes, waited_ms: int = 0) -> None:
+        """Parse one frame's body into this tick's columns, or refuse it with a coded error.
+
+        One that has waited for its turn until its deadline is not begun any more.
+        """
         request_id: int | bytes | None = None
         op = "?"
         try:
@@ -111,20 +116,23 @@ class Intake:
             parser = self._parsers.get(op)
             if parser is None:
                 raise self._unknown(op, fields)
+            if waited_ms:
+                _check_in_time(fields.get("deadline_ms", DEFAULT_OPTIONS.deadline_ms), waited_ms)
             parser(origin, request_id, fields)
         except CborError as error:
             self._refuse(origin, None, op, BadRequest(f"not a strict CBOR map: {error}"))
         except ClientError as error:
             self._refuse(origin, request_id, op, error)
 
-    def shed(self, origin: ClientOrigin, body: bytes, retry_after_ms: int) -> None:
+    def shed(self, origin: ClientOrigin, body: bytes) -> None:
         """Refuse a request because too many wait; nothing but its id is looked at."""
-        request_id: int | bytes | None = None
-        with suppress(CborError, ClientError):
-            request_id = request_fields.request_id(decode_map(body))
+        request_id = request_fields.leading_id(body)
+        if request_id is None:
+            with suppress(CborError, ClientError):
+                request_id = request_fields.request_id(decode_map(body))
         error = Overloaded(
             "too many requests wait at this node; send it fewer at a time, or ask another one",
-            details={"retry_after_ms": retry_after_ms},
+            details={"retry_after_ms": RETRY_AFTER_MS},
         )
         self._refuse(origin, request_id, "?", error)
 
@@ -300,6 +308,14 @@ class Intake:
             deadline_ms=request_fields.uint(fields, "deadline_ms", 1, MAX_DEADLINE_MS) or DEFAULT_OPTIONS.deadline_ms,
             receipt=request_fields.flag(fields, "receipt"),
             explain=request_fields.flag(fields, "explain"),
+        )
+
+
+def _check_in_time(deadline_ms: object, waited_ms: int) -> None:
+    if type(deadline_ms) is int and waited_ms >= deadline_ms * _DEADLINE_SHARE:
+        raise Overloaded(
+            f"it waited {waited_ms} ms for its turn and its deadline is {deadline_ms} ms; send fewer at a time",
+            details={"retry_after_ms": RETRY_AFTER_MS},
         )
 
 

@@ -17,6 +17,7 @@ MAX_ID = 1 << 53
 MAX_ID_BYTES = 16
 MAX_CONTEXT_BYTES = 1 << 16
 _SHOWN_CHARACTERS = 64
+_ID_FIRST = b"\x62id"
 _BYTES = {bytes}
 _BYTES_OR_NONE = {bytes, type(None)}
 
@@ -29,6 +30,21 @@ def request_id(fields: Mapping[str, object]) -> int | bytes:
     if type(found) is bytes and len(found) <= MAX_ID_BYTES:
         return found
     raise BadRequest(f"id must be an unsigned integer below 2^53 or at most {MAX_ID_BYTES} bytes")
+
+
+def leading_id(body: bytes) -> int | bytes | None:
+    """Return the id of a body in which it stands first, as most clients write it, without decoding the rest."""
+    if len(body) < 5 or not 0xA1 <= body[0] <= 0xB7 or body[1:4] != _ID_FIRST:
+        return None
+    head = body[4]
+    if head < 24:
+        return head
+    if 0x18 <= head <= 0x1B:
+        number = int.from_bytes(body[5 : 5 + (1 << head - 0x18)], "big")
+        return number if number < MAX_ID else None
+    if 0x40 <= head <= 0x40 + MAX_ID_BYTES:
+        return body[5 : 5 + head - 0x40]
+    return None
 
 
 def clipped(name: object) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
+from random import Random
 from time import monotonic, sleep
 from typing import cast
 
@@ -166,8 +169,34 @@ def test_publishing_to_nobody_is_no_error(transports: Mapping[str, ZmqTransport]
     assert _arrived(transports["n2"], 1) == [b"still there"]
 
 
+def _memory_kib() -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0])
+
+
+def test_strangers_at_the_gossip_port_leave_nothing_behind() -> None:
+    """A PUB to which nobody says anything kept 16 KB of each connection that came and went."""
+    topology = _topology(("n1",))
+    transport = _transport(topology, 0, Metrics())
+    host, _, port = topology.members[0].gossip.removeprefix("tcp://").rpartition(":")
+    random = Random(3)
+    try:
+        sizes_kib: list[int] = []
+        for _ in range(3):
+            for _ in range(20):
+                for _ in range(100):
+                    with socket.create_connection((host, int(port))) as stranger:
+                        stranger.sendall(random.randbytes(3000))
+                _taken(transport)
+            sleep(0.3)
+            sizes_kib.append(_memory_kib())
+    finally:
+        transport.close()
+    assert sizes_kib[-1] - sizes_kib[0] < 16_000, "4,000 connections kept 60 MB"
+
+
 def test_what_was_shed_and_what_was_bad_are_counted_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kvbus.runtime.client_port._HELD_MESSAGES", 10)
+    monkeypatch.setattr("kvbus.runtime.held_requests.ROOM_REQUESTS", 10)
     monkeypatch.setattr("kvbus.runtime.client_port._MESSAGES_A_TICK", 1)
     topology, metrics = _topology(("n1",)), Metrics()
     transport = _transport(topology, 0, metrics)

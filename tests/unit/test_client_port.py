@@ -142,13 +142,15 @@ def outcomes_of_a_burst(count: int, body: dict[str, object], *, delimited: bool 
 def test_more_requests_than_may_wait_are_refused_and_none_is_lost(
     monkeypatch: pytest.MonkeyPatch, delimited: bool
 ) -> None:
+    monkeypatch.setattr("kvbus.runtime.client_port._HOLDING_SECONDS", 60.0)
     assert outcomes_of_a_burst(5000, {"op": "ping"}, delimited=delimited) == ["taken"] * 5000
-    monkeypatch.setattr("kvbus.runtime.client_port._HELD_MESSAGES", 100)
+    monkeypatch.setattr("kvbus.runtime.held_requests.ROOM_REQUESTS", 100)
     told = outcomes_of_a_burst(1000, {"op": "ping"}, delimited=delimited)
     assert told == ["taken"] * 612 + ["overloaded"] * 388
 
 
 def test_few_large_requests_fill_the_room_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kvbus.runtime.client_port._HELD_BYTES", 3 * MIB)
+    monkeypatch.setattr("kvbus.runtime.client_port._HOLDING_SECONDS", 60.0)
+    monkeypatch.setattr("kvbus.runtime.held_requests.ROOM_BYTES", 3 * MIB)
     told = outcomes_of_a_burst(20, {"op": "ping", "client": bytes(MIB - 100)})
     assert told == ["bad_request"] * 12 + ["overloaded"] * 8

@@ -15,6 +15,7 @@ from kvbus.ports.mode import Limits
 from kvbus.wire.cbor import dumps
 from kvbus.wire.client_replies import encode_reply
 from kvbus.wire.client_requests import Intake, ServedKeyspace
+from kvbus.wire.request_fields import leading_id
 
 ORIGIN = ClientOrigin(b"client", False)
 PEER = PeerOrigin(2, 77)
@@ -138,6 +139,45 @@ def test_a_request_that_breaks_a_rule_is_refused_with_its_code(fields: dict[str,
 @pytest.mark.parametrize("request_id", [None, -1, 1 << 53, "text", bytes(17), 1.5, True])
 def test_an_id_of_another_shape_is_refused(request_id: object) -> None:
     assert code({"id": request_id, "op": "ping"}) == "bad_request"
+
+
+@pytest.mark.parametrize("request_id", [0, 23, 24, 255, 256, 1 << 16, 1 << 32, (1 << 53) - 1, b"", b"x", bytes(16)])
+def test_the_id_that_stands_first_is_found_without_decoding(request_id: int | bytes) -> None:
+    body = dumps({"id": request_id, "op": "ping"})
+    assert leading_id(body) == request_id
+    assert leading_id(dumps({"id": request_id, **{f"field-{number}": 0 for number in range(22)}})) == request_id
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"\xa1", b"\xa1\x62id", dumps({"op": "ping", "id": 1}), dumps({"id": None}), dumps({"id": 1 << 53}),
+     dumps({"id": bytes(17)}), dumps({"id": "text"}), dumps([1, 2, 3, 4, 5])],
+)  # fmt: skip
+def test_where_no_id_stands_first_none_is_guessed(body: bytes) -> None:
+    assert leading_id(body) is None
+
+
+def test_a_shed_request_is_told_with_its_id_wherever_that_stands() -> None:
+    collector = intake()
+    for body in (dumps({"id": 7, "op": "ping"}), dumps({"op": "ping", "id": 8}), b"\xff"):
+        collector.shed(ORIGIN, body)
+    told = [(call.id, call.error and call.error.code) for call in collector.hand_over(Tick(0.0, 0))]
+    assert told == [(7, "overloaded"), (8, "overloaded"), (None, "overloaded")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "waited_ms", "expected"),
+    [({}, 4499, None), ({}, 4500, "overloaded"), ({"deadline_ms": 100}, 89, None),
+     ({"deadline_ms": 100}, 90, "overloaded"), ({"deadline_ms": "soon"}, 9000, "bad_request")],
+)  # fmt: skip
+def test_what_waited_until_its_deadline_is_not_begun(
+    fields: dict[str, object], waited_ms: int, expected: str | None
+) -> None:
+    collector, tick = intake(), Tick(0.0, 0)
+    collector.add(ORIGIN, dumps({"id": 1, "op": "ping", **fields}), waited_ms)
+    refused = collector.hand_over(tick)
+    assert [call.error and call.error.code for call in refused] == ([] if expected is None else [expected])
+    assert len(tick.node_requests) == (expected is None)
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff", b"\x80", b"\xa1\x01\x02", dumps({"id": 1, "op": "ping"}) + b"\0"])
