@@ -20,6 +20,6 @@ class Siblings(KvbusError):
 
 
 class Unreachable(ClientError):
-    """The request was never sent: no node could be reached before the deadline, or too many went before it."""
+    """No node took the request before its deadline: none could be reached, or too many others went before it."""
 
     code = "unreachable"

@@ -51,7 +51,8 @@ SWEEP_SECONDS = 0.025
 MAX_TRIES = 4
 MAX_OPEN = 262_144
 MAX_UNANSWERED = 8192
-"""How many frames of single operations are on their way at most: a node keeps 16,384 unread replies for a client."""
+"""How many frames are on their way at most: a node keeps 16,384 unread replies for a client."""
+_FLUSH_OPERATIONS = 16_384
 _SHUN_SECONDS = 1.0
 _DEFAULT_RETRY_MS = 20
 
@@ -98,6 +99,7 @@ class ClientMachine:
         self._introduction = None if self._direct else Introduction(client_name)
         self._submitted: list[Operation] = []
         self._waiting: list[Operation] = []
+        self._taken_back = 0
         self._delayed: list[Operation] = []
         self._open: dict[int, _Request] = {}
         self._open_operations = 0
@@ -123,17 +125,19 @@ class ClientMachine:
     @property
     def sendable(self) -> bool:
         """Tell whether a flush would send something."""
-        return bool(self._submitted or self._waiting) and self.links.any_up and self._room() > 0
+        return bool(self._submitted or self._waiting) and self.links.any_up and self._has_room()
 
     def flush(self, now: float) -> list[Send]:
         """Pack what was submitted and what waits; return the frames to send, in order."""
         self._admit(now)
         if self._introduction is not None and self.links.any_up:
             self._waiting += self._introduction.questions(now)
-        if not (self._waiting and self.links.any_up):
+        if not (self._waiting and self.links.any_up and self._has_room()):
             return []
-        room = self._room()
-        operations, self._waiting = self._waiting[:room], self._waiting[room:]
+        count = _FLUSH_OPERATIONS if self._packing else MAX_UNANSWERED - len(self._open)
+        operations, later = self._waiting[:count], self._waiting[count:]
+        kept: list[Operation] = []
+        self._taken_back = 0
         homes: dict[int, str | None] = {}
         sends: list[Send] = []
         table = self._introduction.table if self._introduction is not None else None
@@ -143,14 +147,15 @@ class ClientMachine:
             if group not in homes:
                 homes[group] = self._home(group, now)
             address = homes[group]
-            if address is None:
-                self._waiting += frame.operations
+            if address is None or len(self._open) >= MAX_UNANSWERED:
+                kept += frame.operations
                 continue
             self._next_id += 1
             deadline = frame.operations[0].deadline
             self._open[self._next_id] = _Request(address, frame, deadline)
             self._open_operations += len(frame.operations)
             sends.append(Send(address, self._next_id, frame.encode(self._next_id, now)))
+        self._waiting = kept + later
         return sends
 
     def received(self, address: str, body: bytes, now: float) -> None:
@@ -191,7 +196,9 @@ class ClientMachine:
         """Take back a frame that the socket refused: nothing of it left."""
         request = self._close(request_id)
         self.links.shun(request.address, now + SWEEP_SECONDS)
-        self._waiting += request.frame.operations
+        operations = request.frame.operations
+        self._waiting[self._taken_back : self._taken_back] = operations
+        self._taken_back += len(operations)
 
     def sweep(self, now: float) -> None:
         """Settle what is past its deadline."""
@@ -206,7 +213,7 @@ class ClientMachine:
             overdue = [operation for operation in self._waiting if operation.deadline <= now]
             self._waiting = [operation for operation in self._waiting if operation.deadline > now]
             for operation in overdue:
-                operation.settle(_crowded_out() if self.links.any_up else _unreachable(self.links.addresses))
+                operation.settle(_unreachable(self.links.addresses) if self._has_room() else _crowded_out())
 
     def close(self) -> None:
         """Settle everything that is open: what was never sent failed, the outcome of the rest is unknown."""
@@ -232,9 +239,9 @@ class ClientMachine:
             self._waiting += [operation for operation in self._delayed if operation.due <= now]
             self._delayed = [operation for operation in self._delayed if operation.due > now]
 
-    def _room(self) -> int:
-        """Return how many of the waiting operations may leave now."""
-        return MAX_OPEN if self._packing else max(0, MAX_UNANSWERED - len(self._open))
+    def _has_room(self) -> bool:
+        """Tell whether frames may leave: an eighth of those that may be on their way, so that packing them pays."""
+        return len(self._open) <= MAX_UNANSWERED * 7 // 8
 
     def _home(self, group: int, now: float) -> str | None:
         if self._introduction is None:

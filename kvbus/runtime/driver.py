@@ -49,6 +49,7 @@ class Driver:
         self._watcher: asyncio.TimerHandle | None = None
         self._gossip: list[bytes] = []
         self._stopped = False
+        # A turn is planned that will take up whatever has come until then.
         self._goes_on = False
         self.lag_seconds = 0.0
 

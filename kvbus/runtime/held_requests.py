@@ -1,7 +1,7 @@
 """Requests that wait for their turn: a queue for each client, and the clients take turns.
 
 The room is for all clients together. When it is used up, a client that has little in it may still add to its own: one
-that floods the node does not shut the others out.
+that floods the node does not shut the others out. That ends at twice the room: a new connection is a new client.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class HeldRequest(NamedTuple):
 
 
 class HeldRequests:
-    """All requests that were received and not yet begun."""
+    """All requests that were received and not yet begun; each client with a queue stands in the turns once."""
 
     def __init__(self) -> None:
         self._queues: dict[bytes, deque[HeldRequest]] = {}
@@ -42,6 +42,8 @@ class HeldRequests:
         client, size = request.origin.routing_id, len(request.body)
         queue = self._queues.get(client)
         if self._count >= ROOM_REQUESTS or self._bytes + size > ROOM_BYTES:
+            if self._count >= 2 * ROOM_REQUESTS or self._bytes + size > 2 * ROOM_BYTES:
+                return False
             waiting = queue or ()
             if len(waiting) >= OWN_REQUESTS or sum(len(each.body) for each in waiting) + size > OWN_BYTES:
                 return False

@@ -48,6 +48,7 @@ def listen_http(address: str) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, int(port)))
+        listener.listen()
     except OSError as error:
         listener.close()
         raise ConfigError(

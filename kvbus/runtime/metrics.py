@@ -107,5 +107,5 @@ def _add(family: HistogramMetricFamily, labels: tuple[str, ...], histogram: Hist
     total = 0
     for bound, count in zip((*histogram.bounds, float("inf")), histogram.counts, strict=True):
         total += count
-        buckets.append(("+Inf" if bound == float("inf") else str(bound), total))
+        buckets.append(("+Inf" if bound == float("inf") else str(float(bound)), total))
     family.add_metric(list(labels), buckets=buckets, sum_value=histogram.total)

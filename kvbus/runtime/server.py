@@ -71,7 +71,6 @@ class Server:
 
     def __init__(self, config: NodeConfig) -> None:
         self._config = config
-        self._log = logger.bind()
         self._metrics = Metrics()
         self._disk = OsDisk(config.data_dir)
         self._identity = IdentityFile(self._disk, config.data_dir)
@@ -127,7 +126,7 @@ class Server:
         scheduler.start()
         self._event("serving", {"client": listen.client, "incarnation": self._papers.incarnation})
         await self._stop.wait()
-        await self._drain(node)
+        await self._drain(node, transport)
         scheduler.stop()
         driver.stop()
         http.should_exit = True
@@ -182,14 +181,14 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
 
-    async def _drain(self, node: Node) -> None:
+    async def _drain(self, node: Node, transport: ZmqTransport) -> None:
         """Take no new work and finish what is in flight, within a bound; whoever asks is sent to another node."""
         self._event("stopping", {"pending": node.pending()})
         node.stopping = True
         give_up = monotonic() + _DRAIN_SECONDS
         # What was sent just before the stop is still on its way in; it gets an answer, too.
         await asyncio.sleep(_LAST_REQUESTS_SECONDS)
-        while node.pending() and monotonic() < give_up:
+        while (node.pending() or transport.more_waits) and monotonic() < give_up:
             await asyncio.sleep(_DRAIN_STEP_SECONDS)
 
     def _close(self, node: Node, engine: Engine) -> None:
@@ -210,11 +209,11 @@ class Server:
             self._event("peers_not_remembered", {"reason": str(error)})
 
     def _event(self, event: str, fields: dict[str, object]) -> None:
-        self._log.info(event, **fields)
+        logger.info(event, **fields)
 
     def _fatal(self, error: BaseException) -> None:
         """Exit at once: after a failed sync or a bug nothing that this process says can be trusted."""
-        self._log.critical("fatal", error=repr(error), exc_info=error)
+        logger.critical("fatal", error=repr(error), exc_info=error)
         sys.stderr.flush()
         os._exit(1)
 

@@ -97,6 +97,8 @@ class ZmqTransport:
         more_frames = self._peers.receive(tick)
         self.more_waits = self._clients.receive() or more_frames
         for call in self._intake.hand_over(tick):
+            # Its reply is sent behind the last look at the socket and may swallow the sign of what comes next.
+            self.more_waits = True
             if isinstance(call.error, Overloaded):
                 self._metrics.shed_total += 1
             else:

@@ -30,6 +30,10 @@ MAX_DEADLINE_MS = 600_000
 MAX_TTL_MS = 1 << 46
 RETRY_AFTER_MS = 100
 _DEADLINE_SHARE = 0.9
+# Waiting counts in steps, so that requests still share columns.
+_WAIT_STEP_MS = 50
+# A longer body that is to be shed is not decoded for its id.
+_DECODED_SHED_BYTES = 1 << 18
 
 _NODE_OPS = frozenset({"hello", "ping", "topology", "stats"})
 _COMMON = frozenset({"id", "op", "ks", "deadline_ms"})
@@ -116,8 +120,8 @@ class Intake:
             parser = self._parsers.get(op)
             if parser is None:
                 raise self._unknown(op, fields)
-            if waited_ms:
-                _check_in_time(fields.get("deadline_ms", DEFAULT_OPTIONS.deadline_ms), waited_ms)
+            if waited_ms >= _WAIT_STEP_MS:
+                _take_off_deadline(fields, waited_ms)
             parser(origin, request_id, fields)
         except CborError as error:
             self._refuse(origin, None, op, BadRequest(f"not a strict CBOR map: {error}"))
@@ -127,7 +131,7 @@ class Intake:
     def shed(self, origin: ClientOrigin, body: bytes) -> None:
         """Refuse a request because too many wait; nothing but its id is looked at."""
         request_id = request_fields.leading_id(body)
-        if request_id is None:
+        if request_id is None and len(body) <= _DECODED_SHED_BYTES:
             with suppress(CborError, ClientError):
                 request_id = request_fields.request_id(decode_map(body))
         error = Overloaded(
@@ -311,12 +315,19 @@ class Intake:
         )
 
 
-def _check_in_time(deadline_ms: object, waited_ms: int) -> None:
-    if type(deadline_ms) is int and waited_ms >= deadline_ms * _DEADLINE_SHARE:
+def _take_off_deadline(fields: dict[str, object], waited_ms: int) -> None:
+    """Leave the request the time that its wait has left it.
+
+    Raises:
+        Overloaded: that is too little to begin.
+    """
+    asked_ms = request_fields.uint(fields, "deadline_ms", 1, MAX_DEADLINE_MS) or DEFAULT_OPTIONS.deadline_ms
+    if waited_ms >= asked_ms * _DEADLINE_SHARE:
         raise Overloaded(
-            f"it waited {waited_ms} ms for its turn and its deadline is {deadline_ms} ms; send fewer at a time",
+            f"it waited {waited_ms} ms for its turn and its deadline is {asked_ms} ms; send fewer at a time",
             details={"retry_after_ms": RETRY_AFTER_MS},
         )
+    fields["deadline_ms"] = asked_ms - waited_ms // _WAIT_STEP_MS * _WAIT_STEP_MS
 
 
 def _check_names(fields: Mapping[str, object], op: str) -> None:

@@ -39,12 +39,15 @@ def leading_id(body: bytes) -> int | bytes | None:
     head = body[4]
     if head < 24:
         return head
-    if 0x18 <= head <= 0x1B:
-        number = int.from_bytes(body[5 : 5 + (1 << head - 0x18)], "big")
-        return number if number < MAX_ID else None
-    if 0x40 <= head <= 0x40 + MAX_ID_BYTES:
-        return body[5 : 5 + head - 0x40]
-    return None
+    is_number = 0x18 <= head <= 0x1B
+    if not is_number and not 0x40 <= head <= 0x40 + MAX_ID_BYTES:
+        return None
+    size = 1 << head - 0x18 if is_number else head - 0x40
+    found = body[5 : 5 + size]
+    if len(found) < size:
+        return None
+    number = int.from_bytes(found, "big")
+    return found if not is_number else number if number < MAX_ID else None
 
 
 def clipped(name: object) -> str:

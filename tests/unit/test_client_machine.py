@@ -231,17 +231,42 @@ def test_more_operations_than_the_client_may_hold_are_refused(monkeypatch: pytes
     assert [isinstance(operation.outcome, Overloaded) for operation in operations] == [False, False, True]
 
 
-def test_single_frames_beyond_what_a_node_keeps_replies_for_wait_for_answers() -> None:
+def test_frames_beyond_what_a_node_keeps_replies_for_wait_until_an_eighth_is_answered() -> None:
     machine = introduced(packing=False)
     operations = [put(b"%d" % number) for number in range(MAX_UNANSWERED + 3)]
     first = sent(machine, *operations)
     assert len(first) == MAX_UNANSWERED
+    for send in first[: MAX_UNANSWERED // 8 - 1]:
+        answer(machine, send, ctx=b"c")
     was_sendable = machine.sendable
     assert machine.flush(0.0) == []
-    for send in first[:2]:
-        answer(machine, send, ctx=b"c")
+    answer(machine, first[MAX_UNANSWERED // 8 - 1], ctx=b"c")
     assert (was_sendable, machine.sendable) == (False, True)
-    assert [body(send)["key"] for send in machine.flush(0.0)] == [operations[n].key for n in (-3, -2)]
+    assert [body(send)["key"] for send in machine.flush(0.0)] == [operations[n].key for n in (-3, -2, -1)]
+
+
+def test_what_never_left_for_others_before_it_says_so() -> None:
+    machine = introduced(packing=False)
+    last = put(b"last")
+    sent(machine, *(put(b"%d" % number, deadline_ms=60_000) for number in range(MAX_UNANSWERED)), last)
     machine.sweep(6.0)
-    assert failure(operations[-1]).definite
-    assert "issue fewer" in failure(operations[-1]).message
+    assert failure(last).definite
+    assert "issue fewer" in failure(last).message
+
+
+def test_single_frames_of_a_packing_client_are_bounded_too() -> None:
+    machine = introduced()
+    deletes = [Operation("delete", Terms("default", 5000, PLAIN), b"%d" % n, None, b"c") for n in range(20_000)]
+    first = sent(machine, *deletes)
+    assert len(first) == MAX_UNANSWERED
+    for send in first:
+        answer(machine, send, ctx=b"d")
+    assert [body(send)["key"] for send in machine.flush(0.0)][:2] == [delete.key for delete in deletes[8192:8194]]
+
+
+def test_writes_of_one_key_keep_their_order_when_they_could_not_leave() -> None:
+    machine = introduced(packing=False)
+    first = sent(machine, *(put(b"k", b"%d" % number) for number in range(10_000)))
+    for send in first[5000:]:
+        machine.not_sent(send.request_id, 0.0)
+    assert [body(send)["value"] for send in machine.flush(1.0)] == [b"%d" % number for number in range(5000, 8192)]

@@ -117,7 +117,7 @@ def outcomes_of_a_burst(count: int, body: dict[str, object], *, delimited: bool 
         intake = Intake({}, Limits())
         port = ClientPort(router, intake, 4 * MIB)
         for number in range(count):
-            dealer.send_multipart([*([b""] if delimited else []), dumps({**body, "id": number})])
+            dealer.send_multipart([*([b""] if delimited else []), dumps({"id": number, **body})])
         told: list[object] = ["taken"] * count
         taken = 0
         more = True

@@ -86,7 +86,7 @@ def test_buckets_hold_all_that_took_no_longer(world: World) -> None:
     }
     assert (fsyncs["0.0005"], fsyncs["0.001"], fsyncs["10.0"], fsyncs["+Inf"]) == (0, 2, 2, 3)
     siblings = {dict(labels)["le"]: value for (name, labels), value in told.items() if name == "kvbus_siblings_bucket"}
-    assert (siblings["1"], siblings["25"], siblings["50"], siblings["+Inf"]) == (31, 31, 32, 32)
+    assert (siblings["1.0"], siblings["25.0"], siblings["50.0"], siblings["+Inf"]) == (31, 31, 32, 32)
 
 
 def test_each_member_is_in_one_state(world: World) -> None:

@@ -68,3 +68,12 @@ def test_room_that_was_left_can_be_used_again(monkeypatch: pytest.MonkeyPatch) -
         assert held.hold(request(b"a", bytes(60)))
         assert not held.hold(request(b"a", bytes(60)))
         assert taken(held) == [(b"a", bytes(60))]
+
+
+def test_new_clients_cannot_take_more_than_twice_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kvbus.runtime.held_requests.ROOM_REQUESTS", 50)
+    held = HeldRequests()
+    assert [held.hold(request(b"%d" % number)) for number in range(101)] == [True] * 100 + [False]
+    monkeypatch.setattr("kvbus.runtime.held_requests.ROOM_REQUESTS", 1000)
+    monkeypatch.setattr("kvbus.runtime.held_requests.ROOM_BYTES", 100)
+    assert [held.hold(request(b"c%d" % number, bytes(90))) for number in range(3)] == [True, True, False]

@@ -150,7 +150,8 @@ def test_the_id_that_stands_first_is_found_without_decoding(request_id: int | by
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"\xa1", b"\xa1\x62id", dumps({"op": "ping", "id": 1}), dumps({"id": None}), dumps({"id": 1 << 53}),
+    [b"", b"\xa1", b"\xa1\x62id", b"\xa1\x62id\x18", b"\xa1\x62id\x1b\x01", b"\xa1\x62id\x44ab",
+     dumps({"op": "ping", "id": 1}), dumps({"id": None}), dumps({"id": 1 << 53}),
      dumps({"id": bytes(17)}), dumps({"id": "text"}), dumps([1, 2, 3, 4, 5])],
 )  # fmt: skip
 def test_where_no_id_stands_first_none_is_guessed(body: bytes) -> None:
@@ -165,10 +166,20 @@ def test_a_shed_request_is_told_with_its_id_wherever_that_stands() -> None:
     assert told == [(7, "overloaded"), (8, "overloaded"), (None, "overloaded")]
 
 
+def test_what_waited_has_less_time_left_in_steps_that_share_columns() -> None:
+    collector, tick = intake(), Tick(0.0, 0)
+    for number, waited_ms in enumerate((0, 49, 60, 99, 1234)):
+        collector.add(ORIGIN, dumps({"id": number, "op": "get", "key": b"k"}), waited_ms)
+    assert collector.hand_over(tick) == []
+    found = [([call.id for call in columns.calls], columns.options.deadline_ms) for columns in tick.requests]
+    assert found == [([0, 1], 5000), ([2, 3], 4950), ([4], 3800)]
+
+
 @pytest.mark.parametrize(
     ("fields", "waited_ms", "expected"),
     [({}, 4499, None), ({}, 4500, "overloaded"), ({"deadline_ms": 100}, 89, None),
-     ({"deadline_ms": 100}, 90, "overloaded"), ({"deadline_ms": "soon"}, 9000, "bad_request")],
+     ({"deadline_ms": 100}, 90, "overloaded"), ({"deadline_ms": "soon"}, 9000, "bad_request"),
+     ({"deadline_ms": None}, 4500, "overloaded"), ({"deadline_ms": 0}, 60, "bad_request")],
 )  # fmt: skip
 def test_what_waited_until_its_deadline_is_not_begun(
     fields: dict[str, object], waited_ms: int, expected: str | None

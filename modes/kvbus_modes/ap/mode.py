@@ -251,7 +251,10 @@ class ApMode:
                 self._forward(located, now, out)
 
     def _admit(self, columns: RequestColumns, now: float, out: Effects) -> RequestColumns | None:
-        """Count operations as pending and see to it that their deadline is not slept through; shed those beyond."""
+        """Count operations as pending, shed those beyond the limit and return the others; None where none is left.
+
+        The deadline of the others will not be slept through.
+        """
         count = len(columns.calls)
         room = max(0, self._context.limits.pending_ops - self._answers.pending)
         self._answers.pending += count
