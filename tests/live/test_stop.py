@@ -77,6 +77,23 @@ def test_a_stop_under_load_loses_nothing_that_was_acknowledged(cluster: LocalClu
     print(f"{len(acknowledged)} of {LOAD} puts were acknowledged around the stop")
 
 
+def test_requests_that_wait_for_their_turn_at_a_stop_are_answered(cluster: LocalCluster) -> None:
+    count, keys = 6000, [b"waiting-%d" % number for number in range(64)]
+    with cluster.connect("n1") as wire:
+        for number in range(count):
+            wire.send(id=number, op="mget", keys=keys)
+        answered = {cast("int", wire.receive()["id"])}
+        cluster.signal("n1", signal.SIGTERM)
+        codes: set[str] = set()
+        while len(answered) < count:
+            reply = wire.receive()
+            answered.add(cast("int", reply["id"]))
+            codes.add(code_of(reply))
+    assert "shutting_down" in codes
+    cluster.wait_for_end("n1")
+    cluster.start("n1")
+
+
 def test_a_clean_restart_goes_on_with_its_version_epoch_and_a_crash_does_not(cluster: LocalCluster) -> None:
     for _ in range(2):
         _overwrite(cluster, b"hold")
