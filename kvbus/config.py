@@ -18,6 +18,8 @@ from kvbus.core.keyspace import Keyspace, space_of
 from kvbus.core.placement import Member as Placed
 from kvbus.core.placement import load_bounds
 from kvbus.core.topology import Member
+from kvbus.errors import ConfigError
+from kvbus.plugins import engine_plugin
 from kvbus.ports.mode import Limits
 from kvbus.settings import KeyspaceSection, Location, MemberEntry, Origin, Settings, read_settings
 
@@ -145,7 +147,7 @@ class _Checker:
             replicas=replicas,
             members=members,
             keyspaces=self._keyspaces(replicas),
-            engine=settings.storage.engine,
+            engine=self._engine(),
             sync=settings.durability.sync,
             interval_ms=settings.durability.interval_ms,
             limits=Limits(value_bytes=limits.value_bytes, pending_ops=limits.pending_ops, siblings=limits.siblings),
@@ -245,6 +247,14 @@ class _Checker:
                 availability=section.availability,
             )
         return keyspaces
+
+    def _engine(self) -> str:
+        name = self._settings.storage.engine
+        try:
+            engine_plugin(name)
+        except ConfigError as error:
+            raise self._origin.error(("storage", "engine"), str(error)) from None
+        return name
 
     def _check_mode(self, name: str, mode: str) -> None:
         if mode in _COMING_MODES:

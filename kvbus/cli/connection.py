@@ -59,7 +59,8 @@ def addresses(folder: Path | None, connect: str | None) -> list[str]:
 
 def _checked(address: str) -> str:
     host, _, port = address.removeprefix("tcp://").rpartition(":")
-    if not address.startswith("tcp://") or not host or not port.isdecimal():
+    is_port = port.isdecimal() and 0 < int(port) < 1 << 16
+    if not address.startswith("tcp://") or not host or not is_port:
         raise typer.BadParameter(f"{address!r} is no node address; write tcp://host:port, several separated by commas")
     return address
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from shlex import join
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
@@ -38,6 +37,7 @@ from kvbus.cli.output import (
     print_json,
     readable,
     say,
+    shell_word,
     shown,
     table,
 )
@@ -203,7 +203,7 @@ def _resolving_put(key: str, reply: GetReply, folder: Path | None, connect: str 
         words += [option, str(given)] if given is not None else []
     words += ["--ctx", reply.ctx.hex() if reply.ctx is not None else ""]
     words += ["--", key] if key.startswith("-") else [key]
-    return f"{join(words)} VALUE"
+    return f"{' '.join(map(shell_word, words))} VALUE"
 
 
 def _print_values(link: Connection, key: str, reply: GetReply, debug: bool, resolving_put: str) -> None:

@@ -65,7 +65,9 @@ LevelOption = Annotated[
 ContextOption = Annotated[
     str | None, typer.Option("--ctx", metavar="HEX", help="The context of an earlier get: what this write has seen.")
 ]
-TtlOption = Annotated[int | None, typer.Option("--ttl-ms", min=1, help="Forget the value after this many ms.")]
+TtlOption = Annotated[
+    int | None, typer.Option("--ttl-ms", min=1, max=1 << 46, help="Forget the value after this many ms.")
+]
 DeadlineOption = Annotated[int, typer.Option("--deadline-ms", min=1, max=600_000, help="Wait at most this long.")]
 ReceiptOption = Annotated[bool, typer.Option("--receipt", help="Show who answered and what that guarantees.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the single events (dots) behind the clock.")]

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
+from shlex import quote
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -67,6 +68,15 @@ def readable(data: bytes) -> str:
     except UnicodeDecodeError:
         return f"0x{data.hex()}"
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def shell_word(word: str) -> str:
+    """Quote an argument for a shell; what cannot be seen is written out, as in $'\\x1b', and so survives a terminal."""
+    if word.isprintable():
+        return quote(word)
+    data = word.encode(errors="surrogateescape")
+    escaped = (chr(byte) if 32 <= byte < 127 and byte not in b"'\\" else f"\\x{byte:02x}" for byte in data)
+    return f"$'{''.join(escaped)}'"
 
 
 def exit_code(error: KvbusError) -> int:

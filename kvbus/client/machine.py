@@ -49,6 +49,7 @@ MARGIN_SECONDS = 0.25
 SWEEP_SECONDS = 0.025
 """How often the shell should call ``sweep`` while something is open."""
 MAX_TRIES = 4
+REQUEST_BYTES = 16 << 20
 MAX_OPEN = 262_144
 MAX_UNANSWERED = 8192
 """How many frames are on their way at most: a node keeps 16,384 unread replies for a client."""
@@ -154,7 +155,11 @@ class ClientMachine:
             deadline = frame.operations[0].deadline
             self._open[self._next_id] = _Request(address, frame, deadline)
             self._open_operations += len(frame.operations)
-            sends.append(Send(address, self._next_id, frame.encode(self._next_id, now)))
+            body = frame.encode(self._next_id, now)
+            if len(body) > REQUEST_BYTES:
+                self._refuse_too_large(self._next_id, len(body))
+                continue
+            sends.append(Send(address, self._next_id, body))
         self._waiting = kept + later
         return sends
 
@@ -238,6 +243,10 @@ class ClientMachine:
         if self._delayed:
             self._waiting += [operation for operation in self._delayed if operation.due <= now]
             self._delayed = [operation for operation in self._delayed if operation.due > now]
+
+    def _refuse_too_large(self, request_id: int, size: int) -> None:
+        for operation in self._close(request_id).frame.operations:
+            operation.settle(TooLarge(f"a request may have {REQUEST_BYTES} bytes, this one has {size}"))
 
     def _has_room(self) -> bool:
         """Tell whether frames may leave: an eighth of those that may be on their way, so that packing them pays."""

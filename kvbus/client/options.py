@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple, TypedDict
 
+from kvbus.errors import BadRequest
+
 Options = tuple[tuple[str, object], ...]
 """Request fields in a fixed order; hashable, so that operations that share them can share a frame."""
 
 PLAIN: Options = ()
+MAX_DEADLINE_MS = 600_000
 
 
 class WriteOptions(TypedDict, total=False):
@@ -69,6 +72,7 @@ def terms(own: Terms, asked: Mapping[str, object], allowed: frozenset[str], oper
 
     Raises:
         TypeError: an option has a name that the operation does not take, or a value of the wrong type.
+        BadRequest: a number is none that a request can carry.
     """
     for name in asked:
         if name not in allowed:
@@ -79,6 +83,11 @@ def terms(own: Terms, asked: Mapping[str, object], allowed: frozenset[str], oper
         deadline_ms = own.deadline_ms
     if type(keyspace) is not str or type(deadline_ms) is not int or deadline_ms < 1:
         raise TypeError("keyspace must be a str and deadline_ms a positive int")
+    if deadline_ms > MAX_DEADLINE_MS:
+        raise BadRequest(f"deadline_ms must be an integer from 1 to {MAX_DEADLINE_MS}")
+    for name, value in asked.items():
+        if type(value) is int and not 0 <= value < 1 << 64:
+            raise BadRequest(f"{name} must be an unsigned integer of 64 bits")
     fields = [
         (name, value)
         for name, value in sorted(asked.items())

@@ -96,9 +96,9 @@ def _most_memory_for_deaf_client(cluster: LocalCluster, wire: WireSocket, reques
 
 
 def _settled_memory_kib(cluster: LocalCluster) -> int:
-    """Return what the node holds once that has not fallen for a while."""
+    """Return what the node holds once that has not fallen for longer than a client that does not read is kept."""
     least, fell_at = cluster.memory_kib(NODE), monotonic()
-    while monotonic() - fell_at < 0.5:
+    while monotonic() - fell_at < 2.5:
         sleep(0.02)
         held = cluster.memory_kib(NODE)
         if held < least:

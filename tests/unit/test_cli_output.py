@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 
 import pytest
 import typer
@@ -12,7 +14,7 @@ from kvbus.cli.connection import NodeView, addresses
 from kvbus.cli.explain import explain_lines
 from kvbus.cli.keys import clock_text
 from kvbus.cli.load import BadLine, parsed_line
-from kvbus.cli.output import Output, exit_code, failures_shown, readable, shown, table
+from kvbus.cli.output import Output, exit_code, failures_shown, readable, shell_word, shown, table
 from kvbus.cli.ring import replicas_of, ring_lines
 from kvbus.errors import ConfigError, Conflict, Internal, KvbusError, NoQuorum, RequestTimeout, error_from_map
 
@@ -164,6 +166,13 @@ def test_addresses_come_from_the_option_then_the_variable(monkeypatch: pytest.Mo
     monkeypatch.setenv("KVBUS_CONNECT", "tcp://a:1")
     assert addresses(None, "tcp://b:2, tcp://c:3") == ["tcp://b:2", "tcp://c:3"]
     assert addresses(None, None) == ["tcp://a:1"]
+
+
+@pytest.mark.parametrize("word", [b"plain", b"two words", b"it's\t\\x", b"e\x1b[31mRED\nnl", b"\xff\xfe"])
+def test_a_word_for_a_shell_arrives_as_it_was_and_hides_nothing(word: bytes) -> None:
+    quoted = shell_word(os.fsdecode(word))
+    assert quoted.isprintable()
+    assert subprocess.run(["bash", "-c", f"printf %s {quoted}"], capture_output=True, check=True).stdout == word
 
 
 def test_nothing_that_says_where_is_a_usage_error_that_names_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -245,6 +245,14 @@ def test_frames_beyond_what_a_node_keeps_replies_for_wait_until_an_eighth_is_ans
     assert [body(send)["key"] for send in machine.flush(0.0)] == [operations[n].key for n in (-3, -2, -1)]
 
 
+def test_a_request_that_no_node_would_read_is_refused_here() -> None:
+    machine = introduced()
+    huge, small = put(b"huge", bytes(17 << 20)), put(b"small")
+    assert [body(send)["key"] for send in sent(machine, huge, small)] == [b"small"]
+    assert isinstance(huge.outcome, TooLarge)
+    assert small.outcome is None
+
+
 def test_what_never_left_for_others_before_it_says_so() -> None:
     machine = introduced(packing=False)
     last = put(b"last")

@@ -158,6 +158,7 @@ def test_members_may_come_from_the_environment(tmp_path: Path) -> None:
             "[cluster]\njoin = ['tcp://a:1']",
             "FILE: [cluster] join: joining a running cluster is not available yet; list initial_members",
         ),
+        ("[storage]\nengine = 'disk'", "FILE: [storage] engine: no engine 'disk' is installed; choose one of: memory"),
         ("[keyspaces.ledger]\nmode = 'cp'", "FILE: [keyspaces.ledger] mode: mode cp is not available yet; use ap"),
         ("[keyspaces.a]\nmode = 'ca'", "FILE: [keyspaces.a] mode: there is no mode 'ca'; choose one of: ap"),
         (
