@@ -129,20 +129,20 @@ def check_ports(nodes: Sequence[LocalNode]) -> None:
 
 
 class ClusterFolder:
-    """``cluster.json`` in one folder."""
+    """``cluster.json`` in one folder.
+
+    Raises:
+        ConfigError: the folder's name is a file's.
+    """
 
     def __init__(self, folder: Path) -> None:
+        if folder.is_file():
+            raise ConfigError(f"{folder} is no folder; choose another --dir")
         self.folder = folder
         self.path = folder / "cluster.json"
 
     def exists(self) -> bool:
-        """Say whether a cluster was made here.
-
-        Raises:
-            ConfigError: the folder's name is a file's.
-        """
-        if self.folder.exists() and not self.folder.is_dir():
-            raise ConfigError(f"{self.folder} is no folder; choose another --dir")
+        """Say whether a cluster was made here."""
         return self.path.exists()
 
     def nodes(self) -> list[LocalNode]:
@@ -158,8 +158,6 @@ class ClusterFolder:
             raise ConfigError(
                 f"{self.folder} holds no cluster; make one: kvbus cluster up --dir {self.folder}"
             ) from None
-        except NotADirectoryError:
-            raise ConfigError(f"{self.folder} is no folder; choose another --dir") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{self.path} cannot be read ({error}); restore it, or choose another --dir") from error
 

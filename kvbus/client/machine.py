@@ -152,13 +152,13 @@ class ClientMachine:
                 kept += frame.operations
                 continue
             self._next_id += 1
-            deadline = frame.operations[0].deadline
-            self._open[self._next_id] = _Request(address, frame, deadline)
-            self._open_operations += len(frame.operations)
             body = frame.encode(self._next_id, now)
             if len(body) > REQUEST_BYTES:
-                self._refuse_too_large(self._next_id, len(body))
+                for operation in frame.operations:
+                    operation.settle(TooLarge(f"a request may have {REQUEST_BYTES} bytes, this one has {len(body)}"))
                 continue
+            self._open[self._next_id] = _Request(address, frame, frame.operations[0].deadline)
+            self._open_operations += len(frame.operations)
             sends.append(Send(address, self._next_id, body))
         self._waiting = kept + later
         return sends
@@ -243,10 +243,6 @@ class ClientMachine:
         if self._delayed:
             self._waiting += [operation for operation in self._delayed if operation.due <= now]
             self._delayed = [operation for operation in self._delayed if operation.due > now]
-
-    def _refuse_too_large(self, request_id: int, size: int) -> None:
-        for operation in self._close(request_id).frame.operations:
-            operation.settle(TooLarge(f"a request may have {REQUEST_BYTES} bytes, this one has {size}"))
 
     def _has_room(self) -> bool:
         """Tell whether frames may leave: an eighth of those that may be on their way, so that packing them pays."""

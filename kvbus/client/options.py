@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple, TypedDict
 
+from kvbus.core.request import MAX_DEADLINE_MS
 from kvbus.errors import BadRequest
 
 Options = tuple[tuple[str, object], ...]
 """Request fields in a fixed order; hashable, so that operations that share them can share a frame."""
 
 PLAIN: Options = ()
-MAX_DEADLINE_MS = 600_000
 
 
 class WriteOptions(TypedDict, total=False):

@@ -14,6 +14,9 @@ from typing import NamedTuple
 from kvbus.errors import ClientError
 
 DEFAULT_DEADLINE_MS = 5000
+MAX_DEADLINE_MS = 600_000
+DEADLINE_SHARE = 0.9
+"""An operation is given up at this part of its client's deadline, so that the answer still reaches it in time."""
 
 
 class Options(NamedTuple):

@@ -10,7 +10,9 @@ from contextlib import suppress
 from typing import NamedTuple, cast
 
 from kvbus.core.request import (
+    DEADLINE_SHARE,
     DEFAULT_OPTIONS,
+    MAX_DEADLINE_MS,
     Call,
     ClientOrigin,
     NodeRequest,
@@ -26,10 +28,8 @@ from kvbus.wire import request_fields
 from kvbus.wire.cbor import CborError, decode_map
 
 DEFAULT_KEYSPACE = "default"
-MAX_DEADLINE_MS = 600_000
 MAX_TTL_MS = 1 << 46
 RETRY_AFTER_MS = 100
-_DEADLINE_SHARE = 0.9
 # Waiting counts in steps, so that requests still share columns.
 _WAIT_STEP_MS = 50
 # A longer body that is to be shed is not decoded for its id.
@@ -322,7 +322,7 @@ def _take_off_deadline(fields: dict[str, object], waited_ms: int) -> None:
         Overloaded: that is too little to begin.
     """
     asked_ms = request_fields.uint(fields, "deadline_ms", 1, MAX_DEADLINE_MS) or DEFAULT_OPTIONS.deadline_ms
-    if waited_ms >= asked_ms * _DEADLINE_SHARE:
+    if waited_ms >= asked_ms * DEADLINE_SHARE:
         raise Overloaded(
             f"it waited {waited_ms} ms for its turn and its deadline is {asked_ms} ms; send fewer at a time",
             details={"retry_after_ms": RETRY_AFTER_MS},

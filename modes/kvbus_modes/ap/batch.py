@@ -18,11 +18,9 @@ from enum import Enum
 
 from kvbus.core.links import Links
 from kvbus.core.quorum import ReplicaSet, Requirement
-from kvbus.core.request import DEFAULT_OPTIONS, RequestColumns
+from kvbus.core.request import DEADLINE_SHARE, DEFAULT_OPTIONS, RequestColumns
 from kvbus.core.types import BatchId, NodeIndex
 
-DEADLINE_SHARE = 0.9
-"""An operation is given up at this part of its client's deadline, so that the answer still reaches it in time."""
 LINGER_SECONDS = 1.0
 """How long a batch that was answered still waits for its other nodes: what they owe, and how slow they are."""
 _NO_COLUMNS = RequestColumns("", "", DEFAULT_OPTIONS)

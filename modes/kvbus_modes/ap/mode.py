@@ -13,7 +13,7 @@ from kvbus.core.columns import pack_column
 from kvbus.core.keyspace import Keyspace
 from kvbus.core.locator import Located, Locator
 from kvbus.core.quorum import ReplicaSet, Requirement, requirement
-from kvbus.core.request import Options, PeerOrigin, RequestColumns, ScanRequest
+from kvbus.core.request import DEADLINE_SHARE, Options, PeerOrigin, RequestColumns, ScanRequest
 from kvbus.core.tick import Effects, Tick
 from kvbus.core.types import BatchId, NodeIndex
 from kvbus.errors import ClientError, Overloaded, PeerProtocolError, ReadOnly, StaleEpoch
@@ -22,7 +22,6 @@ from kvbus.wire.client_requests import Intake, ServedKeyspace
 from kvbus.wire.peer_frames import HEAD_BYTES, Head, pack_head, unpack_head
 from kvbus_modes.ap import frames
 from kvbus_modes.ap.answers import TOKEN, Answers
-from kvbus_modes.ap.batch import DEADLINE_SHARE
 from kvbus_modes.ap.causality import Context
 from kvbus_modes.ap.explain import Explainer
 from kvbus_modes.ap.forwarding import Forwarding, portions
