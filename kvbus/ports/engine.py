@@ -98,9 +98,15 @@ class OpenEngine(Protocol):
     """What an engine's package exports under the name ``ENGINE``: recover what the disk holds and open for use."""
 
     def __call__(
-        self, disk: Disk, *, sync: str, interval_ms: int, on_sync: Callable[[float], None] | None = None
+        self,
+        disk: Disk,
+        *,
+        sync: str,
+        interval_ms: int,
+        clock: Callable[[], float],
+        on_sync: Callable[[float], None] | None = None,
     ) -> Engine:
-        """Open the engine.
+        """Open the engine. ``clock`` gives monotonic seconds; ``on_sync`` is told how long each sync of the log took.
 
         Raises:
             CorruptionError: stored data are damaged; nothing was changed.

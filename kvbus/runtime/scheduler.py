@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MISSED  # type: ignore[import-untyped]
 from apscheduler.schedulers.asyncio import AsyncIOScheduler  # type: ignore[import-untyped]
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
-    """One maintenance job: what to call, and how often in seconds."""
-
-    name: str
-    every_seconds: float
-    run: Callable[[], Awaitable[None]]
+from kvbus.core.jobs import Job
 
 
 class Scheduler:
@@ -31,7 +23,9 @@ class Scheduler:
         )
         self._scheduler.add_listener(self._note, EVENT_JOB_ERROR | EVENT_JOB_MISSED)
         for job in jobs:
-            self._scheduler.add_job(job.run, "interval", seconds=job.every_seconds, id=job.name, name=job.name)
+            self._scheduler.add_job(
+                _on_loop(job.run), "interval", seconds=job.every_seconds, id=job.name, name=job.name
+            )
 
     def start(self) -> None:
         """Begin to run the jobs on the running loop."""
@@ -47,3 +41,12 @@ class Scheduler:
             return
         self.errors_total += 1
         self._log("job_failed", {"job": event.job_id, "error": repr(event.exception)})
+
+
+def _on_loop(run: Callable[[], object]) -> Callable[[], Awaitable[None]]:
+    """Make a job a coroutine: the library would run a plain function on a thread, beside the node's steps."""
+
+    async def between_steps() -> None:
+        run()
+
+    return between_steps

@@ -7,40 +7,34 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic, time
 
 import structlog
 
-from kvbus import __version__
+from kvbus.assembly import Assembly, assemble, layout
 from kvbus.config import NodeConfig
-from kvbus.core.links import Links
 from kvbus.core.metrics import Metrics
-from kvbus.core.node import Identity, Node
+from kvbus.core.node import Node
 from kvbus.core.topology import Topology
 from kvbus.errors import ConfigError
-from kvbus.plugins import engine_plugin, mode_plugin
+from kvbus.identity import IdentityFile
+from kvbus.plugins import engine_plugin
 from kvbus.ports.engine import Engine
-from kvbus.ports.mode import Mode, ModeContext
 from kvbus.runtime.driver import Driver
 from kvbus.runtime.http import HttpServer, http_app, listen_http
-from kvbus.runtime.identity import IdentityFile
 from kvbus.runtime.logs import configure_logs
 from kvbus.runtime.metrics import NodeCollector, registry_for
 from kvbus.runtime.os_disk import OsDisk
-from kvbus.runtime.scheduler import Job, Scheduler
+from kvbus.runtime.scheduler import Scheduler
 from kvbus.runtime.sockets import check_addresses
 from kvbus.runtime.zmq_transport import Addresses, ZmqTransport
-from kvbus.wire.client_requests import Intake, ServedKeyspace
 from kvbus.wire.handshake import Handshake
-from kvbus.wire.peer_frames import PEER_PROTOCOL_VERSION, Hello
 
 _DRAIN_SECONDS = 5.0
 _DRAIN_STEP_SECONDS = 0.01
 _LAST_REQUESTS_SECONDS = 0.1
-_ROLL_SECONDS = 10.0
 # A tick makes and frees some thousand objects without a cycle among them; the usual 700 would search each tick in vain.
 _YOUNG_OBJECTS = 50_000
 
@@ -74,7 +68,7 @@ class Server:
         self._metrics = Metrics()
         self._disk = OsDisk(config.data_dir)
         self._identity = IdentityFile(self._disk, config.data_dir)
-        self._papers = self._identity.start(config.cluster, config.name, _layout(config), int(time() * 1000))
+        self._papers = self._identity.start(config.cluster, config.name, layout(config), int(time() * 1000))
         self._stop = asyncio.Event()
 
     async def run(self) -> int:
@@ -88,17 +82,18 @@ class Server:
             self._disk,
             sync=config.sync,
             interval_ms=config.interval_ms,
+            clock=monotonic,
             on_sync=self._metrics.fsync_seconds.observe,
         )
         topology = Topology.first(members=config.members, partitions=config.partitions, replicas=config.replicas)
-        node = self._build_node(engine, topology)
-        handshake = Handshake(self._hello(topology), topology.index, self._papers.known)
+        assembly = assemble(config, topology, self._papers, engine, self._metrics)
+        node, handshake = assembly.node, assembly.handshake
         transport = ZmqTransport(
             listen=listen,
             topology=topology,
             me=node.identity.me,
             handshake=handshake,
-            intake=_intake(node),
+            intake=assembly.intake,
             request_bytes=config.limits.request_bytes,
             reply_bytes=config.limits.reply_bytes,
             metrics=self._metrics,
@@ -106,7 +101,7 @@ class Server:
             on_known=lambda: self._remember(handshake),
         )
         driver = Driver(node, transport, engine, trace=self._event, fatal=self._fatal)
-        scheduler = Scheduler([Job(name="roll_log", every_seconds=_ROLL_SECONDS, run=_rolling(engine))], self._event)
+        scheduler = Scheduler(assembly.jobs, self._event)
 
         def world() -> dict[str, float]:
             counters: dict[str, float] = dict(transport.counters())
@@ -132,49 +127,8 @@ class Server:
         http.should_exit = True
         await serving
         transport.close()
-        self._close(node, engine)
+        self._close(assembly, engine)
         return 0
-
-    def _build_node(self, engine: Engine, topology: Topology) -> Node:
-        config = self._config
-        me = topology.index[config.name]
-        links = Links(me, len(topology.members))
-        plugins = {keyspace.mode: mode_plugin(keyspace.mode) for keyspace in config.keyspaces.values()}
-        context = ModeContext(
-            me=me,
-            topology=topology,
-            keyspaces=config.keyspaces,
-            engine=engine,
-            links=links,
-            limits=config.limits,
-            metrics=self._metrics,
-            incarnation=self._papers.incarnation,
-            hold_floor=self._papers.hold_floor,
-        )
-        modes: dict[str, Mode] = {name: plugin.create(context) for name, plugin in plugins.items()}
-        return Node(
-            identity=Identity(me=me, name=config.name, cluster=config.cluster, version=__version__),
-            topology=topology,
-            keyspaces=config.keyspaces,
-            modes=modes,
-            frame_modes={kind: name for name, plugin in plugins.items() for kind in plugin.frame_kinds},
-            operations={name: plugin.operations for name, plugin in plugins.items()},
-            links=links,
-            engine=engine,
-            limits=config.limits,
-            metrics=self._metrics,
-        )
-
-    def _hello(self, topology: Topology) -> Hello:
-        return Hello(
-            version=PEER_PROTOCOL_VERSION,
-            cluster=self._config.cluster,
-            name=self._config.name,
-            node_id=self._papers.node_id,
-            incarnation=self._papers.incarnation,
-            epoch=topology.epoch,
-            agreement=self._config.agreement(),
-        )
 
     def _watch_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -191,11 +145,10 @@ class Server:
         while (node.pending() or transport.more_waits) and monotonic() < give_up:
             await asyncio.sleep(_DRAIN_STEP_SECONDS)
 
-    def _close(self, node: Node, engine: Engine) -> None:
+    def _close(self, assembly: Assembly, engine: Engine) -> None:
         """Sync, and hand the version hold on to the next start: only a clean stop may."""
         engine.close()
-        floors = [mode.hand_over() for mode in node.modes.values()]
-        self._papers = replace(self._papers, hold_floor=next((floor for floor in floors if floor is not None), None))
+        self._papers = replace(self._papers, hold_floor=assembly.hand_over())
         self._identity.save(self._papers)
         self._disk.close()
         self._event("stopped", {})
@@ -216,27 +169,6 @@ class Server:
         logger.critical("fatal", error=repr(error), exc_info=error)
         sys.stderr.flush()
         os._exit(1)
-
-
-def _layout(config: NodeConfig) -> str:
-    members = sorted(config.members, key=lambda member: member.name)
-    places = " ".join(f"{each.name}({each.dc},{each.rack},{each.weight:g})" for each in members)
-    return f"members {places}, {config.partitions} partitions, replicas {config.replicas}"
-
-
-def _intake(node: Node) -> Intake:
-    served = {
-        name: ServedKeyspace(keyspace.mode, node.modes[keyspace.mode].token_name, node.operations[keyspace.mode])
-        for name, keyspace in node.keyspaces.items()
-    }
-    return Intake(served, node.limits)
-
-
-def _rolling(engine: Engine) -> Callable[[], Awaitable[None]]:
-    async def roll() -> None:
-        engine.roll()
-
-    return roll
 
 
 def _readiness(node: Node) -> tuple[bool, dict[str, object]]:

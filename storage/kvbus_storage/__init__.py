@@ -12,11 +12,16 @@ from kvbus_storage.options import EngineOptions, SyncPolicy
 
 
 def _open_with_settings(
-    disk: Disk, *, sync: str, interval_ms: int, on_sync: Callable[[float], None] | None = None
+    disk: Disk,
+    *,
+    sync: str,
+    interval_ms: int,
+    clock: Callable[[], float],
+    on_sync: Callable[[float], None] | None = None,
 ) -> MemoryEngine:
     """Open the memory engine with the node's ``[durability]`` settings, which the options check."""
     options = EngineOptions(sync=cast("SyncPolicy", sync), interval_ms=interval_ms)
-    return open_engine(disk, options, on_sync=on_sync)
+    return open_engine(disk, options, clock=clock, on_sync=on_sync)
 
 
 ENGINE: OpenEngine = _open_with_settings

@@ -8,10 +8,10 @@ import pytest
 
 from kvbus.ports.engine import Engine
 from kvbus.runtime.os_disk import OsDisk
+from kvbus.sim.disk import MemoryDisk
 from kvbus_storage import open_engine
 from kvbus_storage.options import EngineOptions
 from tests.conformance.engine_suite import EngineSuite
-from tests.memory_disk import MemoryDisk
 
 
 class TestMemoryEngineOnMemoryDisk(EngineSuite):

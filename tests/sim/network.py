@@ -8,7 +8,7 @@ from random import Random
 
 from kvbus.core.tick import Tick
 from kvbus.core.types import NodeIndex
-from tests.sim.timeline import Timeline
+from kvbus.sim.timeline import Timeline
 
 Deliver = Callable[[int, Callable[[Tick], object]], None]
 Way = tuple[int, int]

@@ -23,12 +23,12 @@ from kvbus.errors import ReadOnly
 from kvbus.plugins import engine_plugin, mode_plugin
 from kvbus.ports.engine import Engine
 from kvbus.ports.mode import Limits, ModeContext, ModePlugin
+from kvbus.sim.disk import MemoryDisk
+from kvbus.sim.timeline import Timeline
 from kvbus.wire.cbor import decode_map, dumps
 from kvbus.wire.client_replies import encode_reply
 from kvbus.wire.client_requests import Intake, ServedKeyspace
-from tests.memory_disk import MemoryDisk
 from tests.sim.network import Network
-from tests.sim.timeline import Timeline
 
 Reply = dict[str, Any]
 COMMIT_SECONDS, WALL_MS = 0.0003, 1_700_000_000_000
@@ -64,7 +64,7 @@ class World:
     def start(self, i: int) -> None:
         """Start node ``i`` from its disk and link it to all that are up."""
         self.starts[i] += 1
-        engine = self.engines[i] = engine_plugin("memory")(self.disks[i], sync="batch", interval_ms=1000)
+        engine = self.engines[i] = engine_plugin("memory")(self.disks[i], sync="batch", interval_ms=1000, clock=float)
         me, metrics, keyspaces = NodeIndex(i), Metrics(), {"default": self.keyspace}
         links, name = Links(me, len(self.disks)), self.plugin.name
         mode = self.plugin.create(ModeContext(

@@ -9,6 +9,7 @@ from struct import pack_into
 import pytest
 
 from kvbus.errors import ConfigError, CorruptionError
+from kvbus.sim.disk import MemoryDisk, MemoryFile
 from kvbus_storage.checksum import extend
 from kvbus_storage.log_format import (
     HEADER_BYTES,
@@ -25,7 +26,6 @@ from kvbus_storage.log_format import (
 from kvbus_storage.log_recovery import LogTail, recover_log
 from kvbus_storage.memory_engine import MemoryEngine, open_engine
 from kvbus_storage.options import EngineOptions, SyncPolicy
-from tests.memory_disk import MemoryDisk, MemoryFile
 
 LOWEST, HIGHEST = b"", b"\xff" * 40
 FIRST, SECOND = segment_name(1), segment_name(2)

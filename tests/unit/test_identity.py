@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from kvbus.errors import ConfigError, CorruptionError
-from kvbus.runtime.identity import IdentityFile
+from kvbus.identity import IdentityFile
+from kvbus.sim.disk import MemoryDisk
 from kvbus.wire.handshake import Known
-from tests.memory_disk import MemoryDisk
 
 YEAR_2025_MS = 1_735_689_600_000
 MINUTE_MS = 60_000

@@ -9,10 +9,10 @@ from typing import cast
 import pytest
 
 from kvbus.errors import ConfigError, ReadOnly
+from kvbus.sim.disk import MemoryDisk
 from kvbus_storage import ENGINE, MemoryEngine, open_engine
 from kvbus_storage.memtable import Memtable
 from kvbus_storage.options import EngineOptions, SyncPolicy
-from tests.memory_disk import MemoryDisk
 
 LOWEST, HIGHEST = b"", b"\xff" * 40
 
@@ -362,11 +362,11 @@ def test_crash_while_a_failed_rewrite_is_removed_leaves_no_gap() -> None:
 
 def test_plugin_opens_with_the_settings_of_a_node() -> None:
     disk, durations = MemoryDisk(), list[float]()
-    engine = ENGINE(disk, sync="batch", interval_ms=1000, on_sync=durations.append)
+    engine = ENGINE(disk, sync="batch", interval_ms=1000, clock=float, on_sync=durations.append)
     engine.apply([b"k"], [b"1"])
     engine.commit()
     engine.close()
     assert len(durations) == 1
-    assert ENGINE(disk, sync="none", interval_ms=1000).get(b"k") == b"1"
+    assert ENGINE(disk, sync="none", interval_ms=1000, clock=float).get(b"k") == b"1"
     with pytest.raises(ConfigError, match="choose one of"):
-        ENGINE(disk, sync="sometimes", interval_ms=1000)
+        ENGINE(disk, sync="sometimes", interval_ms=1000, clock=float)

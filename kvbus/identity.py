@@ -11,7 +11,7 @@ not started more often than once a minute over the lost one's life, and its cloc
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import cast
 from uuid import uuid4
@@ -46,11 +46,12 @@ class Papers:
 
 
 class IdentityFile:
-    """Reads and replaces ``node.json`` in one data directory."""
+    """Reads and replaces ``node.json`` in one data directory; ``mint`` makes the id of a new one."""
 
-    def __init__(self, disk: Disk, path_shown: str) -> None:
+    def __init__(self, disk: Disk, path_shown: str, mint: Callable[[], str] = lambda: uuid4().hex) -> None:
         self._disk = disk
         self._path_shown = path_shown
+        self._mint = mint
 
     def start(self, cluster: str, name: str, layout: str, wall_ms: int) -> Papers:
         """Mint the papers in an empty directory or check the present ones; raise the incarnation, durably.
@@ -96,7 +97,7 @@ class IdentityFile:
                 f"this machine's clock is {minutes} minutes past 2025-01-01T00:00Z; set it right and start again: "
                 "a new data directory counts its version numbers from there"
             )
-        return Papers(cluster=cluster, name=name, layout=layout, node_id=uuid4().hex, incarnation=minutes - 1)
+        return Papers(cluster=cluster, name=name, layout=layout, node_id=self._mint(), incarnation=minutes - 1)
 
     def save(self, papers: Papers) -> None:
         """Replace ``node.json`` durably."""
