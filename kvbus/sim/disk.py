@@ -1,13 +1,18 @@
-"""A Disk in memory that knows what is synced, for tests: it fills up, fails and crashes on demand."""
+"""A disk in memory that knows what is synced: it fills up, fails and crashes on demand, and a crash clones it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from errno import EIO, ENOSPC
-from os import strerror
+from itertools import product
 from random import Random
 
 _SECTOR_BYTES = 512
+_FULL, _FAILED = "No space left on device", "Input/output error"
+
+
+class PowerCut(BaseException):
+    """Raised by an ``on_step`` that ends the process in the middle of an operation."""
 
 
 class MemoryDisk:
@@ -54,7 +59,7 @@ class MemoryDisk:
         temporary.data[:] = data[:kept]
         self.on_step()
         if kept < len(data):
-            raise OSError(ENOSPC, strerror(ENOSPC))
+            raise OSError(ENOSPC, _FULL)
         temporary.synced = len(data)
         self.on_step()
         self.files[path] = self.files.pop(path + ".tmp")
@@ -75,20 +80,28 @@ class MemoryDisk:
 
     def crash(self, random: Random) -> MemoryDisk:
         """Return what a power cut may leave: synced bytes stand, of the rest anything."""
-        image = MemoryDisk()
-        for path, file in self.files.items():
-            image.files[path] = copy = MemoryFile(image, 0)
-            copy.data[:] = file.crash(random)
-            copy.synced = len(copy.data)
-        return image
+        return self._clone({path: file.crash(random) for path, file in self.files.items()})
+
+    def images(self) -> Iterator[MemoryDisk]:
+        """Yield what a power cut may leave, file by file as :meth:`MemoryFile.remains`, in every mixture."""
+        remains = [[(path, left) for left in file.remains()] for path, file in self.files.items()]
+        for mixture in product(*remains):
+            yield self._clone(dict(mixture))
 
     def kill(self) -> MemoryDisk:
-        """Return what the end of the process leaves: every write stands."""
-        image = MemoryDisk()
+        """Return what the end of the process leaves: every write stands, but what was not synced is not yet safe."""
+        image = self._clone({path: bytes(file.data) for path, file in self.files.items()})
         for path, file in self.files.items():
+            image.files[path].synced = file.synced
+        image.capacity_bytes = self.capacity_bytes
+        return image
+
+    def _clone(self, contents: Mapping[str, bytes]) -> MemoryDisk:
+        image = MemoryDisk()
+        for path, content in contents.items():
             image.files[path] = copy = MemoryFile(image, 0)
-            copy.data[:] = file.data
-            copy.synced = len(copy.data)
+            copy.data[:] = content
+            copy.synced = len(content)
         return image
 
 
@@ -109,18 +122,18 @@ class MemoryFile:
     def append(self, data: bytes) -> None:
         """Write all of ``data`` at the end, or as much as fits."""
         if self._disk.fail_write:
-            raise OSError(EIO, strerror(EIO))
+            raise OSError(EIO, _FAILED)
         kept = self._disk.room_for(len(data))
         self.data += data[:kept]
         self._disk.writes += 1
         self._disk.on_step()
         if kept < len(data):
-            raise OSError(ENOSPC, strerror(ENOSPC))
+            raise OSError(ENOSPC, _FULL)
 
     def sync(self) -> None:
         """Make all appended bytes durable."""
         if self._disk.fail_sync:
-            raise OSError(EIO, strerror(EIO))
+            raise OSError(EIO, _FAILED)
         self.synced = len(self.data)
         self._disk.syncs += 1
         self._disk.on_step()
@@ -128,7 +141,7 @@ class MemoryFile:
     def cut_back(self, offset: int) -> None:
         """Drop what lies behind ``offset``, durably."""
         if self._disk.fail_sync:
-            raise OSError(EIO, strerror(EIO))
+            raise OSError(EIO, _FAILED)
         del self.data[offset:]
         self.synced = offset
         self._disk.on_step()
@@ -150,6 +163,17 @@ class MemoryFile:
             unsynced = self._some_sectors(random, unsynced)
         fill = bytes(random.choice((0, self._fill_step_bytes and random.randint(0, 5000))))
         return synced + unsynced + fill
+
+    def remains(self) -> Iterator[bytes]:
+        """Yield the contents that a power cut may leave: torn at every byte, zeroed, or with one sector missing."""
+        synced, unsynced = bytes(self.data[: self.synced]), bytes(self.data[self.synced :])
+        found = dict.fromkeys(unsynced[:length] for length in range(len(unsynced) + 1))
+        found[bytes(len(unsynced))] = None
+        for start in range(0, len(unsynced), _SECTOR_BYTES):
+            lost = unsynced[start : start + _SECTOR_BYTES]
+            found[unsynced[:start] + bytes(len(lost)) + unsynced[start + len(lost) :]] = None
+        for left in found:
+            yield synced + left
 
     def _some_sectors(self, random: Random, unsynced: bytes) -> bytes:
         kept = bytearray(unsynced)
