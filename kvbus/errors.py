@@ -6,6 +6,7 @@
     ├── ConfigError                     a setting or a data directory is wrong; the message names the mend
     ├── CorruptionError                 stored bytes fail their checks (path, offset)
     ├── PeerProtocolError               a peer sent bytes that PEER_PROTOCOL.md does not allow
+    ├── HistoryError                    a recorded history breaks its format (docs/HISTORIES.md)
     └── ClientError                     an operation failed (code, definite, details)
         ├── BadRequest, TooLarge, UnknownOp, UnknownKeyspace, Unsupported, Unauthorized
         ├── NoQuorum                    required, alive
@@ -47,6 +48,10 @@ class CorruptionError(KvbusError):
 
 class PeerProtocolError(KvbusError):
     """A peer sent bytes that PEER_PROTOCOL.md does not allow."""
+
+
+class HistoryError(KvbusError):
+    """A recorded history breaks its format (docs/HISTORIES.md); the message names the line and the mend."""
 
 
 class ClientError(KvbusError):

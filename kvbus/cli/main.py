@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from kvbus import __version__
-from kvbus.cli import cluster, keys, load, node, ring, scan, status
+from kvbus.cli import cluster, keys, load, node, ring, scan, status, torture
 from kvbus.cli.demo.command import demo
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 _DATA = "Data"
 _NODES = "Nodes"
+_FAULTS = "Faults and proofs"
 app.command(rich_help_panel=_DATA)(keys.put)
 app.command(rich_help_panel=_DATA)(keys.get)
 app.command(rich_help_panel=_DATA)(keys.delete)
@@ -30,6 +31,7 @@ app.command(rich_help_panel=_NODES)(ring.ring)
 app.command(rich_help_panel=_NODES)(node.node)
 app.command("check-config", rich_help_panel=_NODES)(node.check_config)
 app.command(rich_help_panel=_NODES)(demo)
+app.command(rich_help_panel=_FAULTS)(torture.torture)
 app.add_typer(cluster.app, name="cluster", rich_help_panel=_NODES)
 
 

@@ -43,6 +43,7 @@ _SYNC_SECONDS = (0.0001, 0.0006)
 _DRAIN_SECONDS = 5.0
 _DRAIN_STEP_SECONDS = 0.01
 _SYNC_CHECK_SECONDS = 0.1
+_TIMER_SECONDS = 1e-6
 
 SendPeer = Callable[[NodeIndex, list[bytes]], object]
 SendReply = Callable[[bytes, bytes], object]
@@ -71,7 +72,7 @@ class Process:
         self.index = topology.index[config.name]
         self.disk = MemoryDisk()
         self.clock = NodeClock(timeline)
-        self.sync_seconds = _SYNC_SECONDS
+        self.usual_sync_seconds = self.sync_seconds = _SYNC_SECONDS
         self.peers: dict[NodeIndex, Connection] = {}
         self._topology = topology
         self._timeline = timeline
@@ -209,8 +210,9 @@ class Process:
             self._after(self._rng.uniform(*self.sync_seconds), self._end_commit)
         if out.wake_at is not None and out.wake_at < self._wake_at:
             self._wake_at = out.wake_at
-            instant = self.clock.instant_of(out.wake_at)
-            self._after(instant - self._timeline.now, partial(self._woken, out.wake_at))
+            # Timers fire a little late, never early: not even by a rounding between two clocks.
+            wait = max(self.clock.instant_of(out.wake_at) - self._timeline.now, 0.0) + _TIMER_SECONDS
+            self._after(wait, partial(self._woken, out.wake_at))
 
     def _woken(self, due: float) -> None:
         """Step without an arrival, unless an earlier wake-up has been here or a later turn will do it."""

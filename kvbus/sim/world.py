@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from hashlib import blake2b
 from math import inf
 from random import Random
 
@@ -24,6 +25,7 @@ from kvbus.sim.timeline import Timeline
 from kvbus.sim.trace import Trace
 
 _SETTLE_SECONDS = 5.0
+_LONGEST_KEY_BYTES = 1024
 
 
 class World:
@@ -154,6 +156,20 @@ class World:
         """Return the replicas of a key, in preference order."""
         row = self.topology.owners[partition_of(key_hash(keyspace, key), self.topology.shift)]
         return [self.names[index] for index in row]
+
+    def digests(self, keyspace: str) -> dict[str, dict[int, str]]:
+        """Return a digest of each node's own copy of each partition that it owns; equal copies have equal ones."""
+        found: dict[str, dict[int, str]] = {name: {} for name in self.names}
+        for partition, owners in enumerate(self.topology.owners):
+            for owner in owners:
+                process = self.processes[self.names[owner]]
+                if process.is_up:
+                    head = process.config.keyspaces[keyspace].engine_head(partition)
+                    digest = blake2b(digest_size=8)
+                    for key, record in process.engine.scan(head, head + b"\xff" * (_LONGEST_KEY_BYTES + 1)):
+                        digest.update(b"%d %d " % (len(key), len(record)) + key + record)
+                    found[self.names[owner]][partition] = digest.hexdigest()
+        return found
 
     def index_of(self, address: str) -> int:
         """Return the node at an address (the client's port)."""

@@ -1,0 +1,140 @@
+"""What one run does, as plain data: it is drawn from a seed, saved as JSON, shortened by the shrinker and run again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import cast
+
+from kvbus.errors import ConfigError
+
+PLAN_FORMAT = 1
+_MAY_BE_NEGATIVE = ("seed", "by_ms")
+
+FAULT_FIELDS: Mapping[str, Mapping[str, type]] = {
+    "partition": {"sides": str},
+    "rule": {"ways": str, "loss": float, "duplicate": float, "overtake": float, "delay": float, "jitter": float},
+    "heal": {},
+    "kill": {"node": str},
+    "lose_power": {"node": str},
+    "stop": {"node": str},
+    "start": {"node": str},
+    "pause": {"node": str},
+    "resume": {"node": str},
+    "run_clock": {"node": str, "rate": float},
+    "jump_clock": {"node": str, "by_ms": int},
+    "fill_disk": {"node": str},
+    "empty_disk": {"node": str},
+    "break_disk": {"node": str},
+    "slow_disk": {"node": str, "seconds": float},
+}
+"""The faults there are, and what each is told besides its time. Source: docs/TORTURE.md, "Plans"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that happens: when (seconds from the workload's begin), what, and to whom."""
+
+    at: float
+    kind: str
+    told: Mapping[str, object] = field(default_factory=dict[str, object])
+
+    def as_map(self) -> dict[str, object]:
+        """Return the fault as it stands in a plan's JSON."""
+        return {"at": self.at, "kind": self.kind, **self.told}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """One run. ``seconds`` of workload by one client beside each node, about ``rate`` operations a second each.
+
+    ``keys`` are shared by all clients. ``theme`` names what kind of schedule ``faults`` came from.
+    """
+
+    seed: int
+    mode: str = "ap"
+    nodes: int = 5
+    replicas: int = 3
+    partitions: int = 4
+    seconds: float = 20.0
+    rate: float = 20.0
+    keys: int = 8
+    theme: str = "calm"
+    faults: tuple[Fault, ...] = ()
+
+    def to_json(self) -> str:
+        """Return the plan as a JSON document."""
+        plain = asdict(self) | {"faults": [fault.as_map() for fault in self.faults]}
+        return json.dumps({"kvbus_plan": PLAN_FORMAT, **plain}, indent=1)
+
+
+def read_plan(text: str) -> Plan:
+    """Read a plan from its JSON document.
+
+    Raises:
+        ConfigError: it is none; the message names what is wrong.
+    """
+    try:
+        found: object = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"a plan is a JSON document: {error}") from error
+    if not isinstance(found, dict) or cast("dict[str, object]", found).get("kvbus_plan") != PLAN_FORMAT:
+        raise ConfigError(f'a plan is a JSON object with "kvbus_plan": {PLAN_FORMAT}; kvbus torture --save writes one')
+    given = cast("dict[str, object]", found)
+    known = {each.name: each for each in fields(Plan)}
+    values: dict[str, object] = {}
+    for name, value in given.items():
+        if name == "kvbus_plan":
+            continue
+        if name not in known:
+            raise ConfigError(f"a plan has no {name!r}; it has {', '.join(known)}")
+        values[name] = _faults(value) if name == "faults" else _checked(name, value, type(_default(name)))
+    if "seed" not in values:
+        raise ConfigError('a plan names its "seed"')
+    return Plan(**cast("dict[str, int]", values))
+
+
+def _default(name: str) -> object:
+    return getattr(_DEFAULTS, name)
+
+
+def _faults(found: object) -> tuple[Fault, ...]:
+    if not isinstance(found, list):
+        raise ConfigError('"faults" is an array of objects with "at" and "kind"')
+    return tuple(_fault(number, entry) for number, entry in enumerate(cast("list[object]", found)))
+
+
+def _fault(number: int, entry: object) -> Fault:
+    place = f"faults[{number}]"
+    if not isinstance(entry, dict):
+        raise ConfigError(f"{place} is no object")
+    told = dict(cast("dict[str, object]", entry))
+    at = _checked(f"{place}.at", told.pop("at", None), float)
+    kind = told.pop("kind", None)
+    wanted = FAULT_FIELDS.get(str(kind))
+    if wanted is None:
+        raise ConfigError(f"{place}: no fault {kind!r}; there are {', '.join(FAULT_FIELDS)}")
+    for name in told:
+        if name not in wanted:
+            raise ConfigError(f"{place}: {kind} is not told {name!r}, only {', '.join(wanted) or 'nothing'}")
+    for name, kind_of in wanted.items():
+        if name in told:
+            told[name] = _checked(f"{place}.{name}", told[name], kind_of)
+        elif kind != "rule" or name == "ways":
+            raise ConfigError(f"{place}: {kind} must be told {name!r}")
+    return Fault(cast("float", at), str(kind), told)
+
+
+def _checked(name: str, value: object, kind: type) -> object:
+    """Return ``value`` if it is of ``kind``; a whole number may stand for a float."""
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind or (
+        kind in (int, float) and name != "seed" and cast("float", value) < 0 and "by_ms" not in name
+    ):
+        raise ConfigError(f"{name} is {value!r}; it should be a {kind.__name__}, not negative")
+    return value
+
+
+_DEFAULTS = Plan(seed=0)

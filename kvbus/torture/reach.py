@@ -1,0 +1,88 @@
+"""Which operations a mode that stays available must answer: those whose side surely held a copy, all the while."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from kvbus.sim.world import World
+from kvbus.testing.history import Kind, Operation, Outcome
+from kvbus.testing.recorder import Recorder
+from kvbus.testing.verdict import Verdict
+from kvbus.torture.trouble import Trouble
+from kvbus.torture.workload import FIRM_KEYS
+
+_HEALTHY_SHARE = 0.999
+
+
+class ReachRecorder(Recorder):
+    """A recorder that also notes which operations had to be answered.
+
+    Such an operation began and ended in one steady state of the faults, at a node that reached an owner of the key;
+    one with demands, at a node that reached all of them.
+    """
+
+    def __init__(self, world: World, trouble: Trouble, header: Mapping[str, object]) -> None:
+        super().__init__(header)
+        self._world = world
+        self._trouble = trouble
+        self._since: dict[int, float] = {}
+        self._owed = self._given = 0
+        self._refused: list[Operation] = []
+
+    @property
+    def open_count(self) -> int:
+        """Return how many operations have not ended."""
+        return len(self._open)
+
+    def begin(
+        self,
+        at: float,
+        client: int,
+        op: Kind,
+        key: str,
+        *,
+        value: str | None = None,
+        expected: int | None = None,
+        element: str | None = None,
+        node: str | None = None,
+        final: bool = False,
+    ) -> int:
+        """Record that a client asks; see :meth:`Recorder.begin`."""
+        number = super().begin(
+            at, client, op, key, value=value, expected=expected, element=element, node=node, final=final
+        )
+        owners = self._world.owners("default", key.encode())
+        needed = len(owners) if key.startswith(FIRM_KEYS) else 1
+        if node is not None and self._trouble.steady_reach(node, owners) >= needed:
+            self._since[number] = self._trouble.changed_at
+        return number
+
+    def end(
+        self,
+        number: int,
+        at: float,
+        outcome: Outcome,
+        *,
+        found: Iterable[str] | None = None,
+        rev: int | None = None,
+        degraded: bool = False,
+        error: str | None = None,
+    ) -> Operation:
+        """Record what the client was told; see :meth:`Recorder.end`."""
+        operation = super().end(number, at, outcome, found=found, rev=rev, degraded=degraded, error=error)
+        if self._since.pop(number, None) == self._trouble.changed_at:
+            self._owed += 1
+            if outcome == "ok":
+                self._given += 1
+            else:
+                self._refused.append(operation)
+        return operation
+
+    def availability(self) -> Verdict:
+        """Judge the operations that had to be answered."""
+        share = self._given / self._owed if self._owed else 1.0
+        reason = f"{self._given} of {self._owed} operations that a side with a copy had to answer were answered"
+        details = tuple(f"{operation.key}: {operation.describe()}" for operation in self._refused[:5])
+        return Verdict(
+            checker="availability", ok=share >= _HEALTHY_SHARE, reason=reason, judged=self._owed, details=details
+        )

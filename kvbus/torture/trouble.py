@@ -1,0 +1,130 @@
+"""What the faults of a plan have broken in a world: it applies them, knows who can reach whom, and mends all."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import cast
+
+from kvbus.core.sides import directed_ways, parted_ways
+from kvbus.errors import ConfigError, CorruptionError
+from kvbus.sim.network import Rule
+from kvbus.sim.process import Process
+from kvbus.sim.world import World
+from kvbus.torture.plan import Fault
+
+_STEADY_SECONDS = 2.5
+"""How long after a change links may still be found silent, lost or made again."""
+
+
+class Trouble:
+    """Applies a plan's faults. A fault that makes no sense now (a start of what is up) changes nothing.
+
+    ``changed_at`` is when the last fault happened. ``refused_starts`` names the nodes that did not start from what was
+    left on their disks, and why.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._cut: dict[tuple[str, str], None] = {}
+        self.changed_at = 0.0
+        self._is_rough = False
+        self.refused_starts: list[str] = []
+
+    def plan(self, faults: tuple[Fault, ...]) -> None:
+        """Let each fault happen at its time, from now on."""
+        timeline = self._world.timeline
+        for fault in faults:
+            timeline.at(timeline.now + fault.at, partial(self.apply, fault))
+
+    def apply(self, fault: Fault) -> None:
+        """Let one fault happen.
+
+        Raises:
+            ConfigError: it names a node or a side that is not there.
+        """
+        self.changed_at = self._world.timeline.now
+        told = fault.told
+        if fault.kind == "partition":
+            self._part(str(told["sides"]))
+        elif fault.kind == "rule":
+            self._is_rough = True
+            shares = {name: cast("float", value) for name, value in told.items() if name != "ways"}
+            self._world.rule(directed_ways(str(told["ways"]), self._world.names), Rule(**shares))
+        elif fault.kind == "heal":
+            self._cut.clear()
+            self._is_rough = False
+            self._world.heal()
+        else:
+            self._to_node(fault.kind, str(told["node"]), fault)
+
+    def mend(self) -> None:
+        """End all trouble: heal the network, let everybody run, and start whoever is down."""
+        self.apply(Fault(0.0, "heal"))
+        for name, process in self._world.processes.items():
+            process.clock.run_at(1.0)
+            process.sync_seconds = process.usual_sync_seconds
+            self._world.resume(name)
+            if process.disk.capacity_bytes is not None:
+                self._world.kill(name)
+            _empty(process)
+            self._start(name)
+
+    def steady_reach(self, name: str, owners: list[str]) -> int:
+        """Return how many of ``owners`` the node ``name`` surely reaches, itself included; 0 while things change."""
+        if self._is_rough or self._world.timeline.now - self.changed_at < _STEADY_SECONDS:
+            return 0
+        if not self._is_well(name):
+            return 0
+        return sum(
+            1
+            for owner in owners
+            if owner == name
+            or (self._is_well(owner) and (name, owner) not in self._cut and (owner, name) not in self._cut)
+        )
+
+    def _is_well(self, name: str) -> bool:
+        process = self._world.processes[name]
+        has_disk = process.disk.capacity_bytes is None and process.sync_seconds == process.usual_sync_seconds
+        return process.is_up and not process.is_paused and not process.node.stopping and has_disk
+
+    def _part(self, sides: str) -> None:
+        self._cut.update(dict.fromkeys(parted_ways(sides, self._world.names)))
+        self._world.partition(sides)
+
+    def _to_node(self, kind: str, name: str, fault: Fault) -> None:
+        world = self._world
+        process = world.processes.get(name)
+        if process is None:
+            raise ConfigError(f"the plan's {kind} names {name!r}; there are {', '.join(world.names)}")
+        if kind == "start":
+            self._start(name)
+        elif kind == "run_clock":
+            process.clock.run_at(cast("float", fault.told["rate"]))
+        elif kind == "jump_clock":
+            process.clock.jump_ms(cast("int", fault.told["by_ms"]))
+        elif kind == "fill_disk":
+            process.disk.capacity_bytes = sum(len(file.data) for file in process.disk.files.values())
+        elif kind == "empty_disk":
+            _empty(process)
+        elif kind == "break_disk":
+            process.disk.fail_sync = True
+        elif kind == "slow_disk":
+            seconds = cast("float", fault.told["seconds"])
+            process.sync_seconds = (seconds, seconds * 2) if seconds else process.usual_sync_seconds
+        else:
+            {
+                "kill": world.kill, "lose_power": world.lose_power, "stop": world.stop,
+                "pause": world.pause, "resume": world.resume,
+            }[kind](name)  # fmt: skip
+
+    def _start(self, name: str) -> None:
+        if not self._world.processes[name].is_up:
+            try:
+                self._world.start(name)
+            except (ConfigError, CorruptionError, OSError) as error:
+                self.refused_starts.append(f"{name}: {error}")
+
+
+def _empty(process: Process) -> None:
+    process.disk.capacity_bytes = None
+    process.disk.fail_sync = False
