@@ -17,8 +17,17 @@ _REPLICAS = 3
 _MADE_HERE = ("node", "listen")
 
 
-def write_configs(nodes: Sequence[LocalNode], *, mode: str, extra: Path | None, environ: Mapping[str, str]) -> None:
+def write_configs(
+    nodes: Sequence[LocalNode],
+    *,
+    mode: str,
+    extra: Path | None,
+    environ: Mapping[str, str],
+    insecure: bool = False,
+) -> None:
     """Write each node's ``config.toml``, with the settings of the file ``extra`` merged in, and check it.
+
+    ``insecure`` lets the nodes listen beyond loopback: for those whose network nobody else is in.
 
     Raises:
         ConfigError: a setting is wrong, or ``extra`` sets what is made here.
@@ -32,7 +41,7 @@ def write_configs(nodes: Sequence[LocalNode], *, mode: str, extra: Path | None, 
         raise ConfigError(f"{extra}: [cluster] initial_members is made by cluster up; leave it out")
     for node in nodes:
         Path(node.data_dir).mkdir(parents=True, exist_ok=True)
-        settings = _merged(_generated(node, nodes, mode), added)
+        settings = _merged(_generated(node, nodes, mode, insecure), added)
         fresh = Path(node.config).with_suffix(".toml.new")
         fresh.write_text(toml_text(settings), encoding="utf-8")
         try:
@@ -44,7 +53,7 @@ def write_configs(nodes: Sequence[LocalNode], *, mode: str, extra: Path | None, 
         fresh.replace(node.config)
 
 
-def _generated(node: LocalNode, nodes: Sequence[LocalNode], mode: str) -> dict[str, object]:
+def _generated(node: LocalNode, nodes: Sequence[LocalNode], mode: str, insecure: bool) -> dict[str, object]:
     members = [{"name": n.name, "client": n.client, "peer": n.peer, "gossip": n.gossip} for n in nodes]
     return {
         "node": {"name": node.name, "data_dir": node.data_dir},
@@ -56,6 +65,7 @@ def _generated(node: LocalNode, nodes: Sequence[LocalNode], mode: str) -> dict[s
         },
         "keyspaces": {"default": {"mode": mode}},
         "faults": {"enabled": True},
+        **({"security": {"insecure": True}} if insecure else {}),
     }
 
 

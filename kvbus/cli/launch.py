@@ -33,8 +33,8 @@ class Started:
     log_start: int
 
 
-def start(node: LocalNode) -> Started:
-    """Start one node's process.
+def start(node: LocalNode, within: Sequence[str] = ()) -> Started:
+    """Start one node's process; the words ``within`` are put in front of its command and end by becoming it.
 
     Raises:
         ConfigError: its folder or configuration file is gone.
@@ -42,7 +42,7 @@ def start(node: LocalNode) -> Started:
     if not Path(node.config).is_file():
         raise ConfigError(f"{node.config} is gone; restore it, or make a cluster in another --dir")
     log_start = node.log.stat().st_size if node.log.exists() else 0
-    return Started(node, spawn(Path(node.config), node.log), log_start)
+    return Started(node, spawn(Path(node.config), node.log, within), log_start)
 
 
 def wait_until_ready(

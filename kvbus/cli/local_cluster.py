@@ -85,8 +85,8 @@ class LocalNode:
             send_signal(self.pid, number)
 
 
-def planned_node(folder: Path, number: int, base_port: int) -> LocalNode:
-    """Return the ``number``-th node (from 0) of a cluster in ``folder``; it has four ports of ten.
+def planned_node(folder: Path, number: int, base_port: int, host: str = HOST) -> LocalNode:
+    """Return the ``number``-th node (from 0) of a cluster in ``folder``; it has four ports of ten at ``host``.
 
     Raises:
         ConfigError: there are no such ports.
@@ -98,10 +98,10 @@ def planned_node(folder: Path, number: int, base_port: int) -> LocalNode:
     place = folder.absolute() / name
     return LocalNode(
         name=name,
-        client=f"tcp://{HOST}:{first}",
-        peer=f"tcp://{HOST}:{first + 1}",
-        gossip=f"tcp://{HOST}:{first + 2}",
-        http=f"{HOST}:{first + 3}",
+        client=f"tcp://{host}:{first}",
+        peer=f"tcp://{host}:{first + 1}",
+        gossip=f"tcp://{host}:{first + 2}",
+        http=f"{host}:{first + 3}",
         pid=None,
         config=str(place / "config.toml"),
         data_dir=str(place / "data"),

@@ -9,6 +9,7 @@ import typer
 from kvbus import __version__
 from kvbus.cli import cluster, keys, load, node, ring, scan, status, torture
 from kvbus.cli.demo.command import demo
+from kvbus.cli.lab import command as lab
 
 app = typer.Typer(
     help="A distributed key-value store that stays available and says what a reply is worth.",
@@ -33,6 +34,7 @@ app.command("check-config", rich_help_panel=_NODES)(node.check_config)
 app.command(rich_help_panel=_NODES)(demo)
 app.command(rich_help_panel=_FAULTS)(torture.torture)
 app.add_typer(cluster.app, name="cluster", rich_help_panel=_NODES)
+app.add_typer(lab.app, name="lab", rich_help_panel=_FAULTS)
 
 
 def _print_version(wanted: bool) -> None:

@@ -6,14 +6,18 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 
-def spawn(config: Path, log: Path) -> subprocess.Popen[bytes]:
-    """Start ``kvbus node --config CONFIG`` detached from this terminal; what it says is appended to ``log``."""
+def spawn(config: Path, log: Path, within: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    """Start ``kvbus node --config CONFIG`` detached from this terminal; what it says is appended to ``log``.
+
+    ``within``: words that run what follows them in another place, such as a network namespace, as the same process.
+    """
     with log.open("ab") as out:
         return subprocess.Popen(
-            [sys.executable, "-m", "kvbus", "node", "--config", str(config)],
+            [*within, sys.executable, "-m", "kvbus", "node", "--config", str(config)],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,

@@ -17,8 +17,8 @@ _HEALTHY_SHARE = 0.999
 class ReachRecorder(Recorder):
     """A recorder that also notes which operations had to be answered.
 
-    Such an operation began and ended in one steady state of the faults, at a node that reached an owner of the key;
-    one with demands, at a node that reached all of them.
+    Such an operation began and ended in one steady state of the faults, at a node that worked with an owner of
+    the key; one with demands, where all owners worked with one another.
     """
 
     def __init__(self, world: World, trouble: Trouble, header: Mapping[str, object]) -> None:
@@ -52,9 +52,11 @@ class ReachRecorder(Recorder):
             at, client, op, key, value=value, expected=expected, element=element, node=node, final=final
         )
         owners = self._world.owners("default", key.encode())
-        needed = len(owners) if key.startswith(FIRM_KEYS) else 1
-        if node is not None and self._trouble.steady_reach(node, owners) >= needed:
-            self._since[number] = self._trouble.changed_at
+        if node is not None:
+            trouble = self._trouble
+            is_firm = key.startswith(FIRM_KEYS)
+            if trouble.steady_circle(node, owners) if is_firm else trouble.steady_reach(node, owners):
+                self._since[number] = trouble.changed_at
         return number
 
     def end(

@@ -70,17 +70,21 @@ class Trouble:
             self._start(name)
 
     def steady_reach(self, name: str, owners: list[str]) -> int:
-        """Return how many of ``owners`` the node ``name`` surely reaches, itself included; 0 while things change."""
-        if self._is_rough or self._world.timeline.now - self.changed_at < _STEADY_SECONDS:
+        """Return how many of ``owners`` the node ``name`` surely works with, itself included.
+
+        0 while things change, and while one that it can talk to is not well: it may be the one that is asked.
+        """
+        if self._is_rough or self._world.timeline.now - self.changed_at < _STEADY_SECONDS or not self._is_well(name):
             return 0
-        if not self._is_well(name):
-            return 0
-        return sum(
-            1
-            for owner in owners
-            if owner == name
-            or (self._is_well(owner) and (name, owner) not in self._cut and (owner, name) not in self._cut)
-        )
+        reached = [owner for owner in owners if owner == name or self._talk(name, owner)]
+        return len(reached) if all(map(self._is_well, reached)) else 0
+
+    def steady_circle(self, name: str, owners: list[str]) -> bool:
+        """Say whether ``name`` and all ``owners`` surely work with one another."""
+        return all(self.steady_reach(each, owners) == len(owners) for each in (name, *owners))
+
+    def _talk(self, name: str, other: str) -> bool:
+        return self._world.processes[other].is_up and (name, other) not in self._cut and (other, name) not in self._cut
 
     def _is_well(self, name: str) -> bool:
         process = self._world.processes[name]
