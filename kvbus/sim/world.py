@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
 from math import inf
@@ -110,10 +110,14 @@ class World:
         Raises:
             ConfigError: the text names no cut.
         """
-        self._tell("network", f"cut {text}")
-        self.network.cut(self._ends(parted_ways(text, self.names)))
+        self.cut(parted_ways(text, self.names))
 
-    def rule(self, ways: list[Way], rule: Rule) -> None:
+    def cut(self, ways: Sequence[Way]) -> None:
+        """Cut ways, by the names of sender and receiver."""
+        self._tell("network", "cut " + " ".join(f"{sender}->{receiver}" for sender, receiver in ways))
+        self.network.cut(self._ends(ways))
+
+    def rule(self, ways: Sequence[Way], rule: Rule) -> None:
         """Treat the messages along ``ways``, by name, as ``rule`` says."""
         self._tell("network", f"{rule} on {ways}")
         self.network.rule(self._ends(ways), rule)
@@ -216,7 +220,7 @@ class World:
         if shell is not None:
             shell.take_reply(me, address_of(self.names[me]), body)
 
-    def _ends(self, ways: list[Way]) -> list[tuple[int, int]]:
+    def _ends(self, ways: Sequence[Way]) -> list[tuple[int, int]]:
         index = self.topology.index
         return [(index[sender], index[receiver]) for sender, receiver in ways]
 

@@ -28,6 +28,7 @@ OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 REGISTER_KINDS: tuple[Kind, ...] = ("put", "get", "delete", "cas")
 SET_KINDS: tuple[Kind, ...] = ("add", "remove", "read")
 
+_LISTED = 6
 _READS = ("get", "read")
 _REQUIRED: Mapping[Kind, tuple[str, ...]] = {
     "put": ("value",),
@@ -106,11 +107,8 @@ class Operation:
         if self.op == "put":
             return f"put {quoted(self.value)}"
         if self.op == "cas":
-            return f"cas rev {self.expected} to {quoted(self.value)}" if self.value is not None else self._cas_delete()
+            return f"cas rev {self.expected} to {quoted(self.value)}"
         return f"{self.op} {quoted(self.element)}" if self.element is not None else self.op
-
-    def _cas_delete(self) -> str:
-        return f"cas rev {self.expected} to nothing"
 
     def _told(self) -> str:
         rev = f" (rev {self.rev})" if self.rev is not None else ""
@@ -119,8 +117,7 @@ class Operation:
         if self.outcome == "failed":
             return f": {self.error or 'failed'}{rev}"
         if self.op in _READS:
-            found = ", ".join(quoted(value) for value in self.found or ())
-            return f" found {found or 'nothing'}{rev}"
+            return f" found {listed(self.found or ())}{rev}"
         return f": ok{rev}"
 
 
@@ -146,6 +143,13 @@ def quoted(text: str | None) -> str:
     if text is None:
         return "nothing"
     return '"' + "".join(c if c.isprintable() else repr(c)[1:-1] for c in text) + '"'
+
+
+def listed(texts: Iterable[str]) -> str:
+    """Return the first few of some values for people; ``nothing`` for none."""
+    every = [quoted(text) for text in texts]
+    more = f" and {len(every) - _LISTED:,} more" if len(every) > _LISTED else ""
+    return ", ".join(every[:_LISTED]) + more if every else "nothing"
 
 
 def seconds(moment: float) -> str:

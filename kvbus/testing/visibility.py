@@ -12,7 +12,7 @@ from kvbus.testing.verdict import Verdict
 _SHOWN = 5
 
 
-def judge_visibility(history: History) -> Verdict:
+def visibility(history: History) -> Verdict:
     """Judge every ok read against the adds of its key that had ended, ok, before it began."""
     misses: list[str] = []
     judged = 0

@@ -129,7 +129,7 @@ def _fault(number: int, entry: object) -> Fault:
 def _checked(name: str, value: object, kind: type) -> object:
     """Return ``value`` if it is of ``kind``; a whole number may stand for a float."""
     if kind is float and type(value) is int:
-        return float(value)
+        value = float(value)
     if type(value) is not kind or (
         kind in (int, float) and name != "seed" and cast("float", value) < 0 and "by_ms" not in name
     ):

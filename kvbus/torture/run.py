@@ -10,11 +10,11 @@ from random import Random
 from kvbus.client.machine import MARGIN_SECONDS, SWEEP_SECONDS
 from kvbus.core.keyspace import Keyspace
 from kvbus.sim.world import World
-from kvbus.testing.convergence import judge_digests
+from kvbus.testing.convergence import digests_converged
 from kvbus.testing.history import History
-from kvbus.testing.sets import judge_sets
+from kvbus.testing.lost_writes import lost_writes
 from kvbus.testing.verdict import Verdict
-from kvbus.testing.visibility import judge_visibility
+from kvbus.testing.visibility import visibility
 from kvbus.torture.plan import Plan
 from kvbus.torture.reach import ReachRecorder
 from kvbus.torture.trouble import Trouble
@@ -115,11 +115,11 @@ class _Scene:
         return (
             self._started(),
             self._answered(),
-            replace(judge_sets(durable), checker="durable"),
-            judge_visibility(firm),
+            replace(lost_writes(durable), checker="durable"),
+            visibility(firm),
             self.recorder.availability(),
-            replace(judge_sets(usual), checker="lost_writes"),
-            judge_digests(self._world.digests("default")),
+            replace(lost_writes(usual), checker="lost_writes"),
+            digests_converged(self._world.digests("default")),
         )
 
     def _read(self, keys: list[str], demand: dict[str, int], *, readers: int) -> None:

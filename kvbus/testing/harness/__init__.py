@@ -1,0 +1,1 @@
+"""Clusters under test: one type for real processes and for the simulated world."""

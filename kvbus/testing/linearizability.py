@@ -1,0 +1,145 @@
+"""Linearizability of a register: put, get, delete and cas, each key for itself.
+
+A history is linearizable if every operation can be given one moment between its start and its end, so that the
+operations, done one after the other at these moments, give the answers that were given. It is so exactly if the
+history of every key is, so keys are judged apart.
+
+Source: M. P. Herlihy and J. M. Wing, "Linearizability" (ACM TOPLAS 12, 1990), theorem 1 for the keys.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Final, NamedTuple
+
+from kvbus.testing.history import REGISTER_KINDS, History, Operation, quoted, seconds
+from kvbus.testing.register import Entry, entries
+from kvbus.testing.verdict import Verdict
+from kvbus.testing.wgl import Found, search
+from kvbus.testing.windows import Windows, windows
+
+DEFAULT_BUDGET: Final = 500_000
+"""States a search may visit: some seconds, and some hundred MB, before it gives up."""
+
+_CHECKER = "linearizable"
+_LAST_STEPS = 8
+
+
+def linearizability(history: History, *, budget: int = DEFAULT_BUDGET) -> Verdict:
+    """Judge whether the history of every key is linearizable; keys must be absent when the history begins.
+
+    ``budget`` is how many states the search may visit for one question; where it does not suffice the verdict is
+    undecided. A violation is explained: up to when the key's history is linearizable, in which order, and which answer
+    then does not fit in.
+    """
+    keys = history.by_key(REGISTER_KINDS)
+    judged = sum(map(len, keys.values()))
+    counters = {
+        "operations": judged,
+        "keys": len(keys),
+        "unknown": sum(each.outcome == "unknown" for each in history.operations if each.op in REGISTER_KINDS),
+        "visited": 0,
+    }
+    if not judged:
+        return Verdict(checker=_CHECKER, ok=None, reason="there is no operation of a register", judged=0)
+    undecided: list[str] = []
+    for key, operations in keys.items():
+        found = _judge(operations, inf, budget)
+        counters["visited"] += found.visited
+        if not found.decided:
+            undecided.append(key)
+        elif found.order is None:
+            reason, details = _explain(key, operations, budget)
+            return Verdict(checker=_CHECKER, ok=False, reason=reason, judged=judged, details=details, counters=counters)
+    if undecided:
+        names = ", ".join(quoted(key) for key in undecided)
+        reason = f"undecided after {budget:,} states for {names}; give it more, or record fewer unknown outcomes a key"
+        return Verdict(checker=_CHECKER, ok=None, reason=reason, judged=judged, counters=counters)
+    reason = f"{judged:,} operations on {len(keys):,} keys have a legal order"
+    return Verdict(checker=_CHECKER, ok=True, reason=reason, judged=judged, counters=counters)
+
+
+def _judge(operations: list[Operation], until: float, budget: int) -> Found:
+    """Look for a legal order of one key's history as it was at ``until`` seconds."""
+    narrowed = _narrowed(operations, until)
+    return Found(None, True, 0) if narrowed is None else search(narrowed, budget)
+
+
+def _narrowed(operations: list[Operation], until: float) -> Windows | None:
+    # Values beside each other are what a store shows that keeps concurrent writes; no register ever does.
+    if any(len(each.found or ()) > 1 and each.end is not None and each.end <= until for each in operations):
+        return None
+    return windows(entries(operations, until))
+
+
+class _Break(NamedTuple):
+    """Where a history stops being linearizable.
+
+    ``order`` is a legal order of the history just before; ``ends`` are the moments of the answers among which the
+    first is that does not fit: one, unless the budget did not suffice to tell which.
+    """
+
+    order: list[Entry]
+    since: float
+    ends: list[float]
+
+
+def _explain(key: str, operations: list[Operation], budget: int) -> tuple[str, tuple[str, ...]]:
+    broken = _find_break(operations, budget)
+    culprits = [each for each in operations if each.answered and each.end in broken.ends]
+    details = [f"does not fit: {culprit.describe()}" for culprit in culprits[:_LAST_STEPS]]
+    details += [f"  {line}" for culprit in culprits[:1] for line in _about(culprit, operations)]
+    placed = [entry.operation for entry in broken.order]
+    if placed:
+        details.append(f"an order of the {len(placed):,} operations before it ends with:")
+        details += [f"  {operation.describe()}" for operation in placed[-_LAST_STEPS:]]
+    if len(culprits) == 1:
+        begun = f"linearizable until {seconds(broken.since)} s" if placed else "not linearizable"
+        reason = f"key {quoted(key)}: {begun}, but then {culprits[0].describe()}"
+    else:
+        reason = (
+            f"key {quoted(key)}: linearizable until {seconds(broken.since)} s, not any more at "
+            f"{seconds(broken.ends[-1])} s; one of {len(culprits)} answers does not fit"
+        )
+    return reason, tuple(details)
+
+
+def _find_break(operations: list[Operation], budget: int) -> _Break:
+    """Find the first answer that makes the history illegal.
+
+    A history's beginning is linearizable if the history is, so halving finds the place.
+    """
+    ends = sorted({each.end for each in operations if each.answered and each.end is not None})
+    good, bad = 0, len(ends)
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        if _narrowed(operations, ends[middle - 1]) is None:
+            bad = middle
+        else:
+            good = middle
+    # Windows are quick, but let illegal histories pass: mostly one search shows that they told the place.
+    order: list[Entry] = []
+    good, middle = 0, bad - 1
+    while bad - good > 1:
+        found = _judge(operations, ends[middle - 1], budget)
+        if not found.decided:
+            break
+        if found.order is None:
+            bad = middle
+        else:
+            good, order = middle, found.order
+        middle = (good + bad) // 2
+    return _Break(order, ends[good - 1] if good else 0.0, ends[good:bad])
+
+
+def _about(culprit: Operation, operations: list[Operation]) -> list[str]:
+    """Return what else the history has on the value that the culprit found."""
+    if culprit.op != "get" or culprit.found is None:
+        return []
+    if len(culprit.found) > 1:
+        return ["a register has one value; siblings belong to the set model"]
+    if not culprit.found:
+        deletes = [each for each in operations if each.op in ("delete", "cas") and each.value is None]
+        return [] if deletes else ["nobody deleted the key"]
+    writers = [each for each in operations if each.op in ("put", "cas") and each.value == culprit.found[0]]
+    return [f"written by {each.describe()}" for each in writers[:_LAST_STEPS]] or ["nobody wrote this value"]
