@@ -1,8 +1,13 @@
-"""A small seeded world: whole nodes, unchanged, in virtual time, on one thread and without a socket."""
+"""A test bench: whole nodes in virtual time whose links, ticks and messages a test holds in its own hands.
+
+Where :class:`kvbus.sim.world.World` behaves as real networks and processes do, here nothing happens by itself: a link
+is up until the test takes it down, and a silent one may stay silent for ever.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from itertools import count
@@ -10,24 +15,25 @@ from math import inf
 from random import Random
 from typing import Any
 
+from kvbus.assembly import assemble
+from kvbus.config import Listen, NodeConfig
 from kvbus.core.keyspace import Keyspace
-from kvbus.core.links import Links
 from kvbus.core.metrics import Metrics
-from kvbus.core.node import Identity, Node
+from kvbus.core.node import Node
 from kvbus.core.request import Call, ClientOrigin
 from kvbus.core.ring import key_hash, partition_of
 from kvbus.core.tick import Effects, Tick
 from kvbus.core.topology import Member, Topology
-from kvbus.core.types import NodeIndex
 from kvbus.errors import ReadOnly
+from kvbus.identity import Papers
 from kvbus.plugins import engine_plugin, mode_plugin
 from kvbus.ports.engine import Engine
-from kvbus.ports.mode import Limits, ModeContext, ModePlugin
+from kvbus.ports.mode import Limits, ModePlugin
 from kvbus.sim.disk import MemoryDisk
 from kvbus.sim.timeline import Timeline
 from kvbus.wire.cbor import decode_map, dumps
 from kvbus.wire.client_replies import encode_reply
-from kvbus.wire.client_requests import Intake, ServedKeyspace
+from kvbus.wire.client_requests import Intake
 from tests.sim.network import Network
 
 Reply = dict[str, Any]
@@ -48,6 +54,11 @@ class World:
         self.keyspace = Keyspace(name="default", mode=self.plugin.name, n=min(replicas, nodes), **keyspace)
         members = [Member(name=f"n{i + 1}", client="", peer="", gossip="") for i in range(nodes)]
         self.topology = Topology.first(members=members, partitions=partitions, replicas=self.keyspace.n)
+        self._config = NodeConfig(
+            name="", data_dir="", listen=Listen(client="", peer="", gossip="", http=""), cluster="sim",
+            partitions=partitions, replicas=self.keyspace.n, members=tuple(members), limits=self.limits,
+            keyspaces={"default": self.keyspace},
+        )  # fmt: skip
         self.down: dict[int, None] = dict.fromkeys(range(nodes))
         self.disks, self.starts = [MemoryDisk() for _ in range(nodes)], [0] * nodes
         self.engines: dict[int, Engine] = {}
@@ -65,20 +76,10 @@ class World:
         """Start node ``i`` from its disk and link it to all that are up."""
         self.starts[i] += 1
         engine = self.engines[i] = engine_plugin("memory")(self.disks[i], sync="batch", interval_ms=1000, clock=float)
-        me, metrics, keyspaces = NodeIndex(i), Metrics(), {"default": self.keyspace}
-        links, name = Links(me, len(self.disks)), self.plugin.name
-        mode = self.plugin.create(ModeContext(
-            me=me, topology=self.topology, keyspaces=keyspaces, engine=engine, links=links, limits=self.limits,
-            metrics=metrics, incarnation=self.starts[i], hold_floor=None,
-        ))  # fmt: skip
-        self.nodes[i] = Node(
-            identity=Identity(me=me, name=f"n{i + 1}", cluster="sim", version="0"), topology=self.topology,
-            keyspaces=keyspaces, modes={name: mode}, frame_modes=dict.fromkeys(self.plugin.frame_kinds, name),
-            operations={name: self.plugin.operations}, links=links, engine=engine, limits=self.limits, metrics=metrics,
-        )  # fmt: skip
-        self._intakes[i] = Intake(
-            {"default": ServedKeyspace(name, mode.token_name, self.plugin.operations)}, self.limits
-        )
+        config = replace(self._config, name=f"n{i + 1}")
+        papers = Papers(cluster="sim", name=config.name, layout="", node_id="", incarnation=self.starts[i])
+        built = assemble(config, self.topology, papers, engine, Metrics(), find_mode=lambda name: self.plugin)
+        self.nodes[i], self._intakes[i] = built.node, built.intake
         del self.down[i]
         for j in self.nodes:
             if j != i and j not in self.down:
