@@ -85,6 +85,7 @@ def assemble(
         engine=engine,
         limits=config.limits,
         metrics=metrics,
+        tells_digests=config.faults_enabled,
     )
     served = {
         name: ServedKeyspace(keyspace.mode, modes[keyspace.mode].token_name, node.operations[keyspace.mode])

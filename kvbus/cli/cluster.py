@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from kvbus.cli.local_cluster import STOP_SECONDS, ClusterFolder, LocalNode, check_ports, planned_node
 from kvbus.cli.options import OutputOption
 from kvbus.cli.output import Output, complain, failures_shown, print_json, say, table, waiting
 from kvbus.errors import ConfigError
+from kvbus.local.folder import STOP_SECONDS, ClusterFolder, LocalNode, check_ports, planned_node
 
 app = typer.Typer(help="Run a cluster of nodes on this machine.", no_args_is_help=True)
 
@@ -80,7 +81,7 @@ def up(
 
 def _launch(place: ClusterFolder, nodes: list[LocalNode]) -> None:
     """Start stopped nodes, noting each process as soon as there is one, and wait until they are ready."""
-    from kvbus.cli.launch import Started, start, wait_until_ready
+    from kvbus.local.launch import Started, start, wait_until_ready
 
     launched: list[Started] = []
     for node in nodes:
@@ -95,7 +96,7 @@ def _prepared(
     place: ClusterFolder, nodes: int | None, mode: str | None, base_port: int | None, config: Path | None
 ) -> list[LocalNode]:
     """Return the stopped nodes to start, their ports free, their folders and configuration files in place."""
-    from kvbus.cli.cluster_setup import write_configs
+    from kvbus.local.setup import write_configs
 
     before = place.nodes() if place.exists() else []
     alive = [node.name for node in before if node.is_running()]
@@ -156,28 +157,32 @@ def status(folder: FolderOption, output: OutputOption = Output.TABLE) -> None:
 @app.command()
 def start(name: NameArgument, folder: FolderOption, output: OutputOption = Output.TABLE) -> None:
     """Start one stopped node and wait until it is ready."""
-    from kvbus.cli.launch import start as launch
-    from kvbus.cli.launch import wait_until_ready
+    from kvbus.local.launch import start as launch
+    from kvbus.local.launch import wait_until_ready
 
     with failures_shown(output):
         place = ClusterFolder(folder)
         node = place.node(name)
         if node.is_running():
-            _after(place, name, f"{name} is running already", output)
+            mend = f", but paused; let it go on with: kvbus resume {name}" if node.is_paused() else ""
+            after(place, name, f"{name} is running already{mend}", output)
             return
         check_ports([node])
-        others = [each for each in place.nodes() if each.name != name and each.is_running()]
+        others = [each for each in place.nodes() if each.name != name and each.is_running() and not each.is_paused()]
+        faults = _faults_at(others)
         launched = launch(node)
         place.set_pid(name, launched.process.pid)
         try:
             with waiting("starting") as progress:
-                wait_until_ready([launched], others, progress)
+                # Links that are cut on purpose will not come up, however long one waits.
+                wait_until_ready([launched], [] if faults else others, progress)
         except BaseException:
             launched.process.kill()
             launched.process.wait()
             place.set_pid(name, None)
             raise
-        _after(place, name, f"{name} is ready at {node.client}", output)
+        more = f", its links not waited for ({'; '.join(faults)})" if faults else ""
+        after(place, name, f"{name} is ready at {node.client}{more}", output)
 
 
 @app.command()
@@ -190,7 +195,7 @@ def stop(name: NameArgument, folder: FolderOption, output: OutputOption = Output
         if node.is_running():
             told = f"stopped {name}" if node.stop() else f"{name} did not stop in time and was killed"
         place.set_pid(name, None)
-        _after(place, name, told, output)
+        after(place, name, told, output)
 
 
 @app.command()
@@ -204,10 +209,18 @@ def kill(name: NameArgument, folder: FolderOption, output: OutputOption = Output
             node.kill()
             told = f"killed {name}"
         place.set_pid(name, None)
-        _after(place, name, told, output)
+        after(place, name, told, output)
 
 
-def _after(place: ClusterFolder, name: str, told: str, output: Output) -> None:
+def _faults_at(nodes: Sequence[LocalNode]) -> list[str]:
+    from kvbus.cli.fault_orders import described, tell
+
+    answers = tell({node.name: node.client for node in nodes}, "faults", {})
+    return described([rule for answer in answers for rule in answer.rules])
+
+
+def after(place: ClusterFolder, name: str, told: str, output: Output) -> None:
+    """Print the outcome of a command on one node: ``told`` for people, the node's entry for programs."""
     if output is Output.JSON:
         _print_nodes([place.node(name)], output)
     else:
@@ -227,5 +240,5 @@ def _print_nodes(nodes: list[LocalNode], output: Output) -> None:
 
 def _state(node: LocalNode) -> str:
     if node.is_running():
-        return "running"
+        return "paused" if node.is_paused() else "running"
     return "stopped" if node.pid is None else "ended"

@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 import typer
 
-from kvbus.cli.local_cluster import ClusterFolder
 from kvbus.errors import UnknownKeyspace
+from kvbus.local.folder import ClusterFolder
 
 if TYPE_CHECKING:
     from kvbus.client import Client
@@ -67,11 +67,23 @@ def _checked(address: str) -> str:
 
 def listens(address: str) -> bool:
     """Say whether somebody takes connections at ``tcp://host:port``."""
+    return _connects(address) is True
+
+
+def is_refused(address: str) -> bool:
+    """Say whether the machine of ``tcp://host:port`` answers that nobody listens there."""
+    return _connects(address) is False
+
+
+def _connects(address: str) -> bool | None:
+    """Try to connect; None when nothing is known, because nobody answered or there is no such address."""
     host, _, port = address.removeprefix("tcp://").rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
-    except (OSError, OverflowError):
+    except ConnectionRefusedError:
         return False
+    except (OSError, OverflowError):
+        return None
     return True
 
 

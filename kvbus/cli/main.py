@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from kvbus import __version__
-from kvbus.cli import cluster, keys, load, node, ring, scan, status, torture
+from kvbus.cli import cluster, fault, keys, load, node, partition, pause, ring, scan, status, torture
 from kvbus.cli.demo.command import demo
 from kvbus.cli.lab import command as lab
 
@@ -20,7 +20,7 @@ app = typer.Typer(
 )
 _DATA = "Data"
 _NODES = "Nodes"
-_FAULTS = "Faults and proofs"
+_FAULTS = "Faults on purpose, and proofs"
 app.command(rich_help_panel=_DATA)(keys.put)
 app.command(rich_help_panel=_DATA)(keys.get)
 app.command(rich_help_panel=_DATA)(keys.delete)
@@ -32,9 +32,14 @@ app.command(rich_help_panel=_NODES)(ring.ring)
 app.command(rich_help_panel=_NODES)(node.node)
 app.command("check-config", rich_help_panel=_NODES)(node.check_config)
 app.command(rich_help_panel=_NODES)(demo)
-app.command(rich_help_panel=_FAULTS)(torture.torture)
 app.add_typer(cluster.app, name="cluster", rich_help_panel=_NODES)
+app.command(rich_help_panel=_FAULTS)(partition.partition)
+app.add_typer(fault.app, name="fault", rich_help_panel=_FAULTS)
+app.command(rich_help_panel=_FAULTS)(partition.heal)
+app.command(rich_help_panel=_FAULTS)(pause.pause)
+app.command(rich_help_panel=_FAULTS)(pause.resume)
 app.add_typer(lab.app, name="lab", rich_help_panel=_FAULTS)
+app.command(rich_help_panel=_FAULTS)(torture.torture)
 
 
 def _print_version(wanted: bool) -> None:

@@ -29,8 +29,8 @@ def node(config: ConfigOption) -> None:
 
 def check_config(config: ConfigOption, output: OutputOption = Output.TABLE) -> None:
     """Check a configuration and print it with the defaults filled in."""
-    from kvbus.cli.toml_text import toml_text
     from kvbus.config import load_config
+    from kvbus.local.toml_text import toml_text
 
     with failures_shown(output):
         effective = load_config(config, os.environ).effective()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from kvbus.cli.connection import Connection, NodeView, connected, listens
+from kvbus.cli.fault_orders import described
 from kvbus.cli.options import (
     DEFAULT_DEADLINE_MS,
     DEFAULT_KEYSPACE,
@@ -15,7 +16,7 @@ from kvbus.cli.options import (
     OutputOption,
 )
 from kvbus.cli.output import Output, complain, failures_shown, print_json, say, table
-from kvbus.errors import ClientError
+from kvbus.errors import ClientError, Unsupported
 
 
 def status(
@@ -37,23 +38,31 @@ def status(
     table(headings, rows) if any(row[-1] for row in rows) else table(headings[:-1], [row[:-1] for row in rows])
     for name, keyspace in cast("Mapping[str, Mapping[str, object]]", report["keyspaces"]).items():
         say(f"\nkeyspace {name}: {_keyspace_text(keyspace)}")
+    faults = cast("list[str]", report["faults"])
+    if faults:
+        say("\nbroken on purpose, until kvbus heal:")
+    for line in faults:
+        say(f"  {line}")
     lost = [str(node["name"]) for node in nodes if not node["reachable"]]
     if lost:
         complain(f"\n{', '.join(lost)} cannot be reached from here")
 
 
 def _report(link: Connection, deadline_ms: int) -> dict[str, object]:
+    found = [_node(node, deadline_ms) for node in link.nodes]
     return {
         "cluster": link.hello["cluster"],
         "asked": link.hello["node"],
         "epoch": link.topology["epoch"],
         "keyspaces": link.hello["keyspaces"],
-        "nodes": [_node(node, deadline_ms) for node in link.nodes],
+        "nodes": [entry for entry, _ in found],
+        "faults": described([rule for _, rules in found for rule in rules]),
     }
 
 
-def _node(node: NodeView, deadline_ms: int) -> dict[str, object]:
-    """Return a member as the asked node sees it, with its own account where it can be reached."""
+def _node(node: NodeView, deadline_ms: int) -> tuple[dict[str, object], Sequence[Mapping[str, object]]]:
+    """Return a member as the asked node sees it, with its own account and its faults where it can be reached."""
+    rules: Sequence[Mapping[str, object]] = ()
     entry: dict[str, object] = {
         "name": node.name,
         "client": node.client,
@@ -68,7 +77,7 @@ def _node(node: NodeView, deadline_ms: int) -> dict[str, object]:
         "sees": {},
     }
     if not listens(node.client):
-        return entry
+        return entry, rules
     try:
         with connected(None, node.client, DEFAULT_KEYSPACE) as link:
             stats = link.client.stats(deadline_ms=deadline_ms)
@@ -79,9 +88,18 @@ def _node(node: NodeView, deadline_ms: int) -> dict[str, object]:
                 "version": link.hello["version"],
                 "sees": {other.name: other.status for other in link.nodes},
             }
+            rules = _rules(link, deadline_ms)
     except ClientError as error:
         complain(f"{node.name} does not answer: {error}")
-    return entry
+    return entry, rules
+
+
+def _rules(link: Connection, deadline_ms: int) -> Sequence[Mapping[str, object]]:
+    try:
+        found = link.client.admin("faults", deadline_ms=deadline_ms)
+    except Unsupported:
+        return ()
+    return cast("Sequence[Mapping[str, object]]", found["rules"])
 
 
 def _row(node: Mapping[str, object]) -> list[str]:

@@ -209,6 +209,14 @@ class AsyncClient:
         """Return a node's counters and gauges by name."""
         return cast("Fields", (await self._about_node("stats", PLAIN, options)).get("stats", {}))
 
+    async def admin(self, operation: str, fields: Fields | None = None, **options: Unpack[NodeOptions]) -> Fields:
+        """Send ``admin.OPERATION`` with these request fields to one node; return its reply.
+
+        It concerns the node that is asked: name it as the only address, with ``routing="direct"``.
+        Source: PROTOCOL.md, "Faults".
+        """
+        return await self._about_node(f"admin.{operation}", tuple((fields or {}).items()), options)
+
     async def close(self) -> None:
         """Close every connection; the client cannot be used afterwards."""
         if self._closed:

@@ -135,6 +135,14 @@ class BlockingOperations(ABC):
         """Return a node's counters and gauges by name."""
         return cast("Fields", self._about_node("stats", PLAIN, options).get("stats", {}))
 
+    def admin(self, operation: str, fields: Fields | None = None, **options: Unpack[NodeOptions]) -> Fields:
+        """Send ``admin.OPERATION`` with these request fields to one node; return its reply.
+
+        It concerns the node that is asked: name it as the only address, with ``routing="direct"``.
+        Source: PROTOCOL.md, "Faults".
+        """
+        return self._about_node(f"admin.{operation}", tuple((fields or {}).items()), options)
+
     def _pages(self, scan: Scan) -> Iterator[ScanEntry]:
         while not scan.finished:
             yield from scan.take(cast("Fields", self._one(scan.next_page(Operation))))

@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from kvbus.core import faults
+from kvbus.core.digests import copy_digests
 from kvbus.core.keyspace import Keyspace
 from kvbus.core.links import Links
 from kvbus.core.metrics import Metrics
-from kvbus.core.request import NodeRequest
+from kvbus.core.request import DEFAULT_KEYSPACE, NodeRequest
 from kvbus.core.tick import Effects, Tick
 from kvbus.core.topology import Topology
 from kvbus.core.types import NodeIndex
-from kvbus.errors import BadRequest, ClientError, ShuttingDown
+from kvbus.errors import BadRequest, ClientError, ShuttingDown, UnknownKeyspace, Unsupported
 from kvbus.ports.engine import Engine
 from kvbus.ports.mode import Limits, Mode
 
@@ -37,7 +39,7 @@ class Node:
     """One member of the cluster as a machine.
 
     ``modes`` maps a mode's name to its machine, ``frame_modes`` a peer frame's kind to the name of its mode,
-    ``operations`` a mode's name to the requests it serves.
+    ``operations`` a mode's name to the requests it serves. ``tells_digests`` lets clients have all copies read.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Node:
         engine: Engine,
         limits: Limits,
         metrics: Metrics,
+        tells_digests: bool = False,
     ) -> None:
         self.identity = identity
         self.topology = topology
@@ -64,6 +67,7 @@ class Node:
         self.limits = limits
         self.metrics = metrics
         self.stopping = False
+        self._tells_digests = tells_digests
         self._frame_modes = frame_modes
         self._mode_of = {name: keyspace.mode for name, keyspace in keyspaces.items()}
         self._only = next(iter(modes.values())) if len(modes) == 1 else None
@@ -129,6 +133,9 @@ class Node:
 
     def _answer(self, request: NodeRequest, tick: Tick, out: Effects) -> None:
         call = request.call
+        if call.op in faults.OPERATIONS:
+            out.fault_requests.append(request)
+            return
         try:
             call.fields = self._about(call.op, request.fields, tick.now)
         except ClientError as error:
@@ -145,7 +152,18 @@ class Node:
             return self.topology.document(self.links.states(now))
         if op == "stats":
             return {"stats": self.stats()}
+        if op == "admin.digests":
+            return {"digests": self._digests(str(fields.get("ks", DEFAULT_KEYSPACE)))}
         return {}
+
+    def _digests(self, name: str) -> dict[str, str]:
+        keyspace = self.keyspaces.get(name)
+        if keyspace is None:
+            raise UnknownKeyspace(f"no keyspace {name[:64]!r}; there are: {', '.join(self.keyspaces)}")
+        if not self._tells_digests:
+            raise Unsupported("reading all copies is for test clusters; set [faults] enabled = true")
+        found = copy_digests(self.engine, self.topology, self.identity.me, keyspace)
+        return {str(partition): digest for partition, digest in found.items()}
 
     def _hello(self) -> dict[str, object]:
         limits = self.limits

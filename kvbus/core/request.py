@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from kvbus.errors import ClientError
 
+DEFAULT_KEYSPACE = "default"
 DEFAULT_DEADLINE_MS = 5000
 MAX_DEADLINE_MS = 600_000
 DEADLINE_SHARE = 0.9
@@ -187,7 +188,7 @@ class ScanRequest:
 
 @dataclass(slots=True)
 class NodeRequest:
-    """An operation about the node itself: ``hello``, ``ping``, ``topology``, ``stats``."""
+    """An operation about the node itself: ``hello``, ``ping``, ``topology``, ``stats``, or a fault on purpose."""
 
     call: Call
     fields: dict[str, object] = field(default_factory=dict[str, object])

@@ -48,14 +48,16 @@ class Tick:
 class Effects:
     """What the world is asked to do, collected in one step and performed after it.
 
-    ``peer_frames`` maps a peer to the frames of its one multipart message. ``commit`` asks for a group commit, whose
-    end is told by ``Tick.persisted``. ``wake_at`` is the earliest time at which a step is wanted without any arrival.
+    ``peer_frames`` maps a peer to the frames of its one multipart message. ``fault_requests`` ask the world to break or
+    mend links on purpose, and to answer. ``commit`` asks for a group commit, whose end is told by ``Tick.persisted``.
+    ``wake_at`` is the earliest time at which a step is wanted without any arrival.
     """
 
-    __slots__ = ("commit", "peer_frames", "published", "replies", "traces", "wake_at")
+    __slots__ = ("commit", "fault_requests", "peer_frames", "published", "replies", "traces", "wake_at")
 
     def __init__(self) -> None:
         self.replies: list[Call] = []
+        self.fault_requests: list[NodeRequest] = []
         self.peer_frames: dict[NodeIndex, list[bytes]] = {}
         self.published: list[tuple[bytes, bytes]] = []
         self.traces: list[tuple[str, dict[str, object]]] = []

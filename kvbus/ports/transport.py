@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from kvbus.core.request import Call
+from kvbus.core.request import Call, NodeRequest
 from kvbus.core.tick import Tick
 from kvbus.core.types import NodeIndex
 
@@ -31,6 +31,10 @@ class Transport(Protocol):
 
     def publish(self, topic: bytes, frame: bytes) -> None:
         """Publish ``frame`` to the nodes that subscribe to ``topic``; a node subscribes to its own name."""
+        ...
+
+    def obey(self, request: NodeRequest) -> None:
+        """Break or mend links on purpose as a client asks, and answer it; PROTOCOL.md, "Faults"."""
         ...
 
     def close(self) -> None:

@@ -59,6 +59,7 @@ class Driver:
             self._loop.add_reader(descriptor, self._turn)
         for descriptor in self._transport.rare_descriptors():
             self._loop.add_reader(descriptor, self._watch)
+        self._transport.wake_by(self._arm)
         self._tend()
 
     def stop(self) -> None:
@@ -123,6 +124,8 @@ class Driver:
             transport.send_peer(peer, frames)
         for call in out.replies:
             transport.reply(call)
+        for request in out.fault_requests:
+            transport.obey(request)
         for topic, frame in out.published:
             transport.publish(topic, frame)
         for event, fields in out.traces:

@@ -235,7 +235,10 @@ class PeerPort:
             return
         if self._handshake.known[hello.name] != before:
             self._on_known()
-        sender = self._handshake.member(hello.name)
+        self._admit(routing_id, self._handshake.member(hello.name))
+
+    def _admit(self, routing_id: bytes, sender: NodeIndex) -> None:
+        """Take data from this connection, and from no older one of the same member."""
         if len(self._senders) >= _MAX_CONNECTIONS:
             self._senders.clear()
         for old in [known for known, member in self._senders.items() if member == sender]:

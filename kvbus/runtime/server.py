@@ -99,6 +99,7 @@ class Server:
             metrics=self._metrics,
             log=self._event,
             on_known=lambda: self._remember(handshake),
+            faults_enabled=config.faults_enabled,
         )
         driver = Driver(node, transport, engine, trace=self._event, fatal=self._fatal)
         scheduler = Scheduler(assembly.jobs, self._event)

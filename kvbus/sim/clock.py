@@ -21,13 +21,13 @@ class NodeClock:
         self._rate = 1.0
         self._wall_ahead_ms = WALL_EPOCH_MS - begins_at * 1000
 
-    def now(self) -> float:
+    def monotonic(self) -> float:
         """Return the monotonic clock, in seconds."""
         return self._shown + (self._timeline.now - self._since) * self._rate
 
     def wall_ms(self) -> int:
         """Return the wall clock, in ms since 1970."""
-        return int(self.now() * 1000 + self._wall_ahead_ms)
+        return int(self.monotonic() * 1000 + self._wall_ahead_ms)
 
     def instant_of(self, shown: float) -> float:
         """Return the world's time at which the monotonic clock shows ``shown``."""
@@ -35,7 +35,7 @@ class NodeClock:
 
     def run_at(self, rate: float) -> None:
         """Run at another rate from now on; the monotonic clock never jumps."""
-        self._shown, self._since = self.now(), self._timeline.now
+        self._shown, self._since = self.monotonic(), self._timeline.now
         self._rate = rate
 
     def jump_ms(self, by_ms: int) -> None:

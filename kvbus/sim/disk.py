@@ -78,9 +78,9 @@ class MemoryDisk:
         used = sum(len(file.data) for file in self.files.values())
         return max(min(size, self.capacity_bytes - used), 0)
 
-    def crash(self, random: Random) -> MemoryDisk:
+    def crash(self, rng: Random) -> MemoryDisk:
         """Return what a power cut may leave: synced bytes stand, of the rest anything."""
-        return self._clone({path: file.crash(random) for path, file in self.files.items()})
+        return self._clone({path: file.crash(rng) for path, file in self.files.items()})
 
     def images(self) -> Iterator[MemoryDisk]:
         """Yield what a power cut may leave, file by file as :meth:`MemoryFile.remains`, in every mixture."""
@@ -149,19 +149,19 @@ class MemoryFile:
     def close(self) -> None:
         """Release the file without syncing."""
 
-    def crash(self, random: Random) -> bytes:
+    def crash(self, rng: Random) -> bytes:
         """Return one of the contents that a power cut may leave."""
         synced, unsynced = bytes(self.data[: self.synced]), bytes(self.data[self.synced :])
-        outcome = random.choice(("dropped", "kept", "torn", "zeroed", "sectors"))
+        outcome = rng.choice(("dropped", "kept", "torn", "zeroed", "sectors"))
         if outcome == "dropped":
             unsynced = b""
         elif outcome == "torn":
-            unsynced = unsynced[: random.randint(0, len(unsynced))]
+            unsynced = unsynced[: rng.randint(0, len(unsynced))]
         elif outcome == "zeroed":
             unsynced = bytes(len(unsynced))
         elif outcome == "sectors":
-            unsynced = self._some_sectors(random, unsynced)
-        fill = bytes(random.choice((0, self._fill_step_bytes and random.randint(0, 5000))))
+            unsynced = self._some_sectors(rng, unsynced)
+        fill = bytes(rng.choice((0, self._fill_step_bytes and rng.randint(0, 5000))))
         return synced + unsynced + fill
 
     def remains(self) -> Iterator[bytes]:
@@ -175,10 +175,10 @@ class MemoryFile:
         for left in found:
             yield synced + left
 
-    def _some_sectors(self, random: Random, unsynced: bytes) -> bytes:
+    def _some_sectors(self, rng: Random, unsynced: bytes) -> bytes:
         kept = bytearray(unsynced)
         for start in range(self.synced // _SECTOR_BYTES * _SECTOR_BYTES, len(self.data), _SECTOR_BYTES):
-            if random.random() < 0.5:
+            if rng.random() < 0.5:
                 begin, end = max(start - self.synced, 0), min(start + _SECTOR_BYTES - self.synced, len(kept))
                 kept[begin:end] = bytes(end - begin)
         return bytes(kept)

@@ -27,7 +27,7 @@ from kvbus.core.request import Call, ClientOrigin
 from kvbus.core.tick import Effects, Tick
 from kvbus.core.topology import Topology
 from kvbus.core.types import NodeIndex
-from kvbus.errors import ReadOnly
+from kvbus.errors import ReadOnly, Unsupported
 from kvbus.identity import IdentityFile, Papers
 from kvbus.plugins import engine_plugin, mode_plugin
 from kvbus.ports.engine import Engine
@@ -101,7 +101,7 @@ class Process:
         self._identity = IdentityFile(disk, config.name, lambda: f"{self._rng.getrandbits(128):032x}")
         self._papers: Papers = self._identity.start(config.cluster, config.name, layout(config), self.clock.wall_ms())
         self.engine: Engine = engine_plugin(config.engine)(
-            disk, sync=config.sync, interval_ms=config.interval_ms, clock=self.clock.now
+            disk, sync=config.sync, interval_ms=config.interval_ms, clock=self.clock.monotonic
         )
         self.assembly: Assembly = assemble(
             config, self._topology, self._papers, self.engine, self.metrics, find_mode=self._find_mode
@@ -193,7 +193,7 @@ class Process:
             self._step(tick)
 
     def _tick(self) -> Tick:
-        return Tick(self.clock.now(), self.clock.wall_ms())
+        return Tick(self.clock.monotonic(), self.clock.wall_ms())
 
     def _step(self, tick: Tick) -> None:
         out = Effects()
@@ -203,6 +203,9 @@ class Process:
             self._send_peer(peer, frames)
         for call in out.replies:
             self._answer(call)
+        for request in out.fault_requests:
+            request.call.error = Unsupported("a simulated node breaks nothing itself; ask its world")
+            self._answer(request.call)
         for event, fields in out.traces:
             self._trace.tell(self._timeline.now, self.config.name, event, fields)
         if out.commit:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from hashlib import blake2b
 from math import inf
 from random import Random
 
 from kvbus.client.machine import Routing
 from kvbus.client.url import DEFAULT_KEYSPACE
 from kvbus.config import Listen, NodeConfig, SyncPolicy
+from kvbus.core.digests import copy_digests
 from kvbus.core.keyspace import Keyspace
 from kvbus.core.ring import key_hash, partition_of
 from kvbus.core.sides import Way, parted_ways
@@ -25,7 +25,6 @@ from kvbus.sim.timeline import Timeline
 from kvbus.sim.trace import Trace
 
 _SETTLE_SECONDS = 5.0
-_LONGEST_KEY_BYTES = 1024
 
 
 class World:
@@ -163,17 +162,11 @@ class World:
 
     def digests(self, keyspace: str) -> dict[str, dict[int, str]]:
         """Return a digest of each node's own copy of each partition that it owns; equal copies have equal ones."""
-        found: dict[str, dict[int, str]] = {name: {} for name in self.names}
-        for partition, owners in enumerate(self.topology.owners):
-            for owner in owners:
-                process = self.processes[self.names[owner]]
-                if process.is_up:
-                    head = process.config.keyspaces[keyspace].engine_head(partition)
-                    digest = blake2b(digest_size=8)
-                    for key, record in process.engine.scan(head, head + b"\xff" * (_LONGEST_KEY_BYTES + 1)):
-                        digest.update(b"%d %d " % (len(key), len(record)) + key + record)
-                    found[self.names[owner]][partition] = digest.hexdigest()
-        return found
+        return {
+            name: copy_digests(process.engine, self.topology, process.index, process.config.keyspaces[keyspace])
+            for name, process in self.processes.items()
+            if process.is_up
+        }
 
     def index_of(self, address: str) -> int:
         """Return the node at an address (the client's port)."""

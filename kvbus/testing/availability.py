@@ -6,8 +6,9 @@ from collections.abc import Collection
 from math import inf
 from typing import Final
 
-from kvbus.testing.history import History, Operation, quoted, seconds
+from kvbus.testing.history import History, Operation
 from kvbus.testing.verdict import Verdict
+from kvbus.testing.wording import counted, quoted, seconds
 
 DEFAULT_SHARE: Final = 0.999
 _SHOWN = 8
@@ -31,7 +32,7 @@ def availability(
     if not judged:
         return Verdict(checker="availability", ok=None, reason=_NOTHING, judged=0)
     left = [each for each in judged if not each.answered]
-    share = 1 - len(left) / len(judged)
+    share = (len(judged) - len(left)) / len(judged)
     counters = {
         "answered": len(judged) - len(left),
         "failed": sum(each.outcome == "failed" for each in left),
@@ -41,7 +42,7 @@ def availability(
     }
     # A share that is not whole must not look whole when it is rounded.
     percent = f"{100 * share:.3f}" if share < 0.99999 else f"{100 * share:.10g}"
-    reason = f"{percent} % of {len(judged):,} operations were answered; {100 * at_least:g} % should be"
+    reason = f"{percent} % of {counted(len(judged), 'operation')} answered; {100 * at_least:g} % is asked for"
     return Verdict(
         checker="availability",
         ok=share >= at_least,
@@ -70,11 +71,11 @@ def refusal(
         return Verdict(checker="refusal", ok=None, reason=_NOTHING, judged=0)
     answered = [each for each in judged if each.answered]
     late = [each for each in judged if not each.answered and _lasted(each) > deadline_s]
-    reason = f"all {len(judged):,} operations were refused within {seconds(deadline_s)} s"
+    reason = f"all of {counted(len(judged), 'operation')} refused within {seconds(deadline_s)} s"
     if answered or late:
         reason = (
-            f"of {len(judged):,} operations that should be refused {len(answered):,} were answered "
-            f"and {len(late):,} had no refusal within {seconds(deadline_s)} s"
+            f"of {counted(len(judged), 'operation')} that should be refused within {seconds(deadline_s)} s "
+            f"{len(answered):,} answered and {len(late):,} not told in time"
         )
     return Verdict(
         checker="refusal",

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
-from kvbus.testing.history import History, Operation, listed, quoted
+from kvbus.testing.history import History, Operation
 from kvbus.testing.verdict import Verdict
+from kvbus.testing.wording import counted, listed, quoted
 
 Digest: TypeAlias = int | bytes | str
 FinalReads: TypeAlias = dict[str, list[Operation]]
@@ -33,11 +34,14 @@ def convergence(history: History) -> Verdict:
     silent = [line for key, nodes in compared.items() for line in _silence(key, nodes)]
     counters = {"keys": len(compared), "differing": len(differing), "silent": len(silent)}
     if differing:
-        ok, reason = False, f"{len(differing):,} of {len(compared):,} keys differ between nodes: {_first(differing)}"
+        ok, reason = (
+            False,
+            f"{len(differing):,} of {counted(len(compared), 'key')} differ between nodes: {_first(differing)}",
+        )
     elif silent:
         ok, reason = None, f"final reads had no answer: {_first(silent)}; read again when the nodes are back"
     else:
-        ok, reason = True, f"{len(compared):,} keys are the same on every node, in {judged:,} final reads"
+        ok, reason = True, f"all nodes agree on {counted(len(compared), 'key')}, in {judged:,} final reads"
     return Verdict(
         checker=_CHECKER, ok=ok, reason=reason, judged=judged, details=(*differing, *silent), counters=counters
     )
@@ -61,9 +65,9 @@ def digests_converged(digests: Mapping[str, Mapping[int, Digest]]) -> Verdict:
         for partition, held in compared.items()
         if len(set(held.values())) > 1
     ]
-    reason = f"{len(compared):,} partitions are the same on every node that holds them"
+    reason = f"all holders agree on {counted(len(compared), 'partition')}"
     if differing:
-        reason = f"{len(differing):,} of {len(compared):,} partitions differ: {_first(differing)}"
+        reason = f"{len(differing):,} of {counted(len(compared), 'partition')} differ: {_first(differing)}"
     return Verdict(
         checker=_CHECKER,
         ok=not differing,

@@ -19,6 +19,7 @@ from math import isfinite
 from typing import Literal, TypeAlias, get_args
 
 from kvbus.errors import HistoryError
+from kvbus.testing.wording import listed, quoted, seconds
 
 Kind: TypeAlias = Literal["put", "get", "delete", "cas", "add", "remove", "read"]
 Outcome: TypeAlias = Literal["ok", "failed", "unknown"]
@@ -28,7 +29,6 @@ OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 REGISTER_KINDS: tuple[Kind, ...] = ("put", "get", "delete", "cas")
 SET_KINDS: tuple[Kind, ...] = ("add", "remove", "read")
 
-_LISTED = 6
 _READS = ("get", "read")
 _REQUIRED: Mapping[Kind, tuple[str, ...]] = {
     "put": ("value",),
@@ -136,25 +136,6 @@ class History:
             if operation.op in wanted:
                 keys.setdefault(operation.key, []).append(operation)
         return keys
-
-
-def quoted(text: str | None) -> str:
-    """Return a value as people read it, in quotes, with what cannot be seen written out; ``nothing`` for None."""
-    if text is None:
-        return "nothing"
-    return '"' + "".join(c if c.isprintable() else repr(c)[1:-1] for c in text) + '"'
-
-
-def listed(texts: Iterable[str]) -> str:
-    """Return the first few of some values for people; ``nothing`` for none."""
-    every = [quoted(text) for text in texts]
-    more = f" and {len(every) - _LISTED:,} more" if len(every) > _LISTED else ""
-    return ", ".join(every[:_LISTED]) + more if every else "nothing"
-
-
-def seconds(moment: float) -> str:
-    """Return a time for people: seconds to the microsecond, without trailing zeros."""
-    return f"{moment:.6f}".rstrip("0").rstrip(".")
 
 
 def _flaw_of_call(operation: Operation) -> str | None:

@@ -16,6 +16,7 @@ from kvbus.testing.history import History, Kind, Operation, Outcome
 VERSION = 1
 _MARK = "kvbus_history"
 _REQUIRED = ("client", "op", "key", "start")
+_EXAMPLE = '{"client": 1, "op": "get", "key": "k", "start": 0.5}'
 _TYPES: Mapping[str, tuple[tuple[type, ...], str]] = {
     "client": ((int,), "a whole number"),
     "op": ((str,), "text"),
@@ -47,37 +48,33 @@ def read_history(path: Path) -> History:
         HistoryError: a line is wrong; the message names it and the mend.
         OSError: the file cannot be read.
     """
-    try:
-        return parsed_history(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise HistoryError(f"{path} is not UTF-8 at byte {error.start}; write the history as UTF-8") from error
+    return parsed_history(path.read_bytes())
 
 
 def history_lines(history: History) -> Iterator[str]:
     """Yield the header and the operations, one JSON object each; fields that are not set are left out."""
-    yield json.dumps({_MARK: VERSION, **history.header}, ensure_ascii=False)
+    # As ASCII also half a surrogate pair can be written, which is what bytes that are no text are often decoded to.
+    yield json.dumps({_MARK: VERSION, **history.header})
     for operation in history.operations:
         fields = {name: getattr(operation, name) for name in _TYPES}
-        yield json.dumps(
-            {name: value for name, value in fields.items() if value is not None and value is not False},
-            ensure_ascii=False,
-        )
+        yield json.dumps({name: value for name, value in fields.items() if value is not None and value is not False})
 
 
-def parsed_history(text: str) -> History:
-    """Return the history in JSON Lines, or in one JSON array of the same objects.
+def parsed_history(content: bytes | str) -> History:
+    """Return the history in JSON Lines, or in one JSON array of the same objects; bytes are UTF-8.
 
     Raises:
         HistoryError: a line (or the n-th object of the array) is wrong; the message names it and the mend.
     """
+    try:
+        text = content.decode() if isinstance(content, bytes) else content
+    except UnicodeDecodeError as error:
+        raise HistoryError(f"byte {error.start} is no UTF-8; write the history as UTF-8") from error
     objects = _array(text) if text.lstrip().startswith("[") else _lines(text)
     _, first = next(objects, ("", None))
-    if not isinstance(first, dict) or cast("dict[str, object]", first).get(_MARK) != VERSION:
-        raise HistoryError(
-            f'the first line is no header; begin with {{"{_MARK}": {VERSION}}} and what you like to note'
-        )
-    header = cast("dict[str, object]", first)
-    del header[_MARK]
+    header = dict(cast("Mapping[str, object]", first)) if isinstance(first, dict) else {}
+    if header.pop(_MARK, None) != VERSION:
+        raise HistoryError(f'the header is missing; begin with {{"{_MARK}": {VERSION}}} and whatever you want to note')
     return History(tuple(_operations(objects)), header)
 
 
@@ -135,9 +132,6 @@ def _operation(given: object) -> Operation:
         node=cast("str | None", fields.get("node")),
         final=cast("bool", fields.get("final", False)),
     )
-
-
-_EXAMPLE = '{"client": 1, "op": "get", "key": "k", "start": 0.5}'
 
 
 def _check_type(name: str, value: object) -> None:

@@ -12,11 +12,12 @@ from __future__ import annotations
 from math import inf
 from typing import Final, NamedTuple
 
-from kvbus.testing.history import REGISTER_KINDS, History, Operation, quoted, seconds
+from kvbus.testing.history import REGISTER_KINDS, History, Operation
 from kvbus.testing.register import Entry, entries
 from kvbus.testing.verdict import Verdict
 from kvbus.testing.wgl import Found, search
 from kvbus.testing.windows import Windows, windows
+from kvbus.testing.wording import counted, listed, quoted, seconds
 
 DEFAULT_BUDGET: Final = 500_000
 """States a search may visit: some seconds, and some hundred MB, before it gives up."""
@@ -52,10 +53,10 @@ def linearizability(history: History, *, budget: int = DEFAULT_BUDGET) -> Verdic
             reason, details = _explain(key, operations, budget)
             return Verdict(checker=_CHECKER, ok=False, reason=reason, judged=judged, details=details, counters=counters)
     if undecided:
-        names = ", ".join(quoted(key) for key in undecided)
+        names = listed(undecided)
         reason = f"undecided after {budget:,} states for {names}; give it more, or record fewer unknown outcomes a key"
         return Verdict(checker=_CHECKER, ok=None, reason=reason, judged=judged, counters=counters)
-    reason = f"{judged:,} operations on {len(keys):,} keys have a legal order"
+    reason = f"{counted(judged, 'operation')} on {counted(len(keys), 'key')} can be put into a legal order"
     return Verdict(checker=_CHECKER, ok=True, reason=reason, judged=judged, counters=counters)
 
 
@@ -87,21 +88,20 @@ class _Break(NamedTuple):
 def _explain(key: str, operations: list[Operation], budget: int) -> tuple[str, tuple[str, ...]]:
     broken = _find_break(operations, budget)
     culprits = [each for each in operations if each.answered and each.end in broken.ends]
-    details = [f"does not fit: {culprit.describe()}" for culprit in culprits[:_LAST_STEPS]]
-    details += [f"  {line}" for culprit in culprits[:1] for line in _about(culprit, operations)]
+    details = _about(culprits[0], operations)
+    if len(culprits) > 1:
+        details = [f"one of these: {culprit.describe()}" for culprit in culprits[:_LAST_STEPS]]
     placed = [entry.operation for entry in broken.order]
     if placed:
-        details.append(f"an order of the {len(placed):,} operations before it ends with:")
+        which = f", the last {_LAST_STEPS} of {len(placed):,} operations" if len(placed) > _LAST_STEPS else ""
+        details.append(f"a legal order of what was answered before{which}:")
         details += [f"  {operation.describe()}" for operation in placed[-_LAST_STEPS:]]
+    where = f"key {quoted(key)}: "
+    legal = f"linearizable until {seconds(broken.since)} s" if placed else "not linearizable from its first answer on"
     if len(culprits) == 1:
-        begun = f"linearizable until {seconds(broken.since)} s" if placed else "not linearizable"
-        reason = f"key {quoted(key)}: {begun}, but then {culprits[0].describe()}"
-    else:
-        reason = (
-            f"key {quoted(key)}: linearizable until {seconds(broken.since)} s, not any more at "
-            f"{seconds(broken.ends[-1])} s; one of {len(culprits)} answers does not fit"
-        )
-    return reason, tuple(details)
+        return f"{where}{legal}; does not fit: {culprits[0].describe()}", tuple(details)
+    until = seconds(broken.ends[-1])
+    return f"{where}{legal}, not any more at {until} s; one of {len(culprits)} answers does not fit", tuple(details)
 
 
 def _find_break(operations: list[Operation], budget: int) -> _Break:

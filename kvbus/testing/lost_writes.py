@@ -21,12 +21,12 @@ from collections.abc import Iterator
 from math import inf
 from typing import NamedTuple
 
-from kvbus.testing.history import SET_KINDS, History, Operation, quoted
+from kvbus.testing.history import SET_KINDS, History, Operation
 from kvbus.testing.verdict import Verdict
+from kvbus.testing.wording import counted, listed, quoted
 
 _CHECKER = "lost writes"
 _KINDS = ("lost", "resurrected", "invented")
-_SHOWN = 8
 _DETAILED = 20
 
 
@@ -59,11 +59,13 @@ def lost_writes(history: History) -> Verdict:
     if faults:
         ok, reason = False, "; ".join(_told(faults, counters))
     elif unread or not final_reads:
-        names = ", ".join(quoted(key) for key in unread[:_SHOWN]) or "any set"
+        names = listed(unread) if unread else "any set"
         ok, reason = None, f"there is no final read of {names}; read when all is repaired and mark the read final"
     else:
-        promised = f"{counters['acknowledged']:,} acknowledged elements and {counters['removed']:,} removals"
-        ok, reason = True, f"{promised} show in {final_reads:,} final reads"
+        promised = (
+            f"{counted(counters['acknowledged'], 'acknowledged element')}, {counted(counters['removed'], 'removal')}"
+        )
+        ok, reason = True, f"{promised}: {counted(final_reads, 'final read')} as promised"
     return Verdict(
         checker=_CHECKER,
         ok=ok,
@@ -161,10 +163,9 @@ def _told(faults: list[_Fault], counters: dict[str, int]) -> Iterator[str]:
         "resurrected": f" of {counters['removed']:,} removed",
     }
     for kind in _KINDS:
-        elements = [quoted(fault.element) for fault in faults if fault.kind == kind]
+        elements = [fault.element for fault in faults if fault.kind == kind]
         if elements:
-            more = f" and {len(elements) - _SHOWN:,} more" if len(elements) > _SHOWN else ""
-            yield f"{kind} {len(elements):,}{totals.get(kind, '')} elements: {', '.join(elements[:_SHOWN])}{more}"
+            yield f"{kind} {len(elements):,}{totals.get(kind, '')} elements: {listed(elements)}"
 
 
 def _line(fault: _Fault, judged: _Set) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kvbus.testing.history import REGISTER_KINDS, History, Operation, quoted
+from kvbus.testing.history import REGISTER_KINDS, History, Operation
 from kvbus.testing.verdict import Verdict
+from kvbus.testing.wording import counted, quoted
 
 _CHECKER = "revisions grow"
 
@@ -40,7 +41,7 @@ def growing_revisions(history: History) -> Verdict:
                 reason=f"key {quoted(key)}: {what}: {first.describe()}; then {second.describe()}",
                 judged=judged,
             )
-    return Verdict(checker=_CHECKER, ok=True, reason=f"{judged:,} revisions are in order", judged=judged)
+    return Verdict(checker=_CHECKER, ok=True, reason=f"{counted(judged, 'revision')} in order", judged=judged)
 
 
 def _told(operations: list[Operation]) -> list[_Told]:

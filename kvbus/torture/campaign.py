@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import cast
@@ -60,10 +61,8 @@ def run_campaign(
         under_way: set[Future[Row]] = set()
         try:
             while True:
-                while len(under_way) < jobs * _AHEAD and goes_on():
-                    seed = next(waiting, None)
-                    if seed is None:
-                        break
+                room = jobs * _AHEAD - len(under_way)
+                for seed in islice(waiting, room if goes_on() else 0):
                     under_way.add(pool.submit(_run, campaign.plan(seed)))
                 if not under_way:
                     return

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import cast
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, cast
 
 from kvbus.errors import ConfigError
 
@@ -92,7 +92,7 @@ def read_plan(text: str) -> Plan:
         values[name] = _faults(value) if name == "faults" else _checked(name, value, type(_default(name)))
     if "seed" not in values:
         raise ConfigError('a plan names its "seed"')
-    return Plan(**cast("dict[str, int]", values))
+    return replace(_DEFAULTS, **cast("dict[str, Any]", values))
 
 
 def _default(name: str) -> object:

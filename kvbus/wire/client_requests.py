@@ -11,6 +11,7 @@ from typing import NamedTuple, cast
 
 from kvbus.core.request import (
     DEADLINE_SHARE,
+    DEFAULT_KEYSPACE,
     DEFAULT_OPTIONS,
     MAX_DEADLINE_MS,
     Call,
@@ -24,10 +25,9 @@ from kvbus.core.request import (
 from kvbus.core.tick import Tick
 from kvbus.errors import BadRequest, ClientError, Overloaded, TooLarge, UnknownKeyspace, UnknownOp, Unsupported
 from kvbus.ports.mode import Limits
-from kvbus.wire import request_fields
+from kvbus.wire import fault_requests, request_fields
 from kvbus.wire.cbor import CborError, decode_map
 
-DEFAULT_KEYSPACE = "default"
 MAX_TTL_MS = 1 << 46
 RETRY_AFTER_MS = 100
 # Waiting counts in steps, so that requests still share columns.
@@ -35,7 +35,7 @@ _WAIT_STEP_MS = 50
 # A longer body that is to be shed is not decoded for its id.
 _DECODED_SHED_BYTES = 1 << 18
 
-_NODE_OPS = frozenset({"hello", "ping", "topology", "stats"})
+_NODE_OPS = frozenset({"hello", "ping", "topology", "stats", "admin.digests", *fault_requests.FIELDS})
 _COMMON = frozenset({"id", "op", "ks", "deadline_ms"})
 _READ_OPTIONS = frozenset({"r", "pr", "cl", "stale", "receipt"})
 _WRITE_OPTIONS = frozenset({"w", "pw", "cl", "session", "seq", "rev", "receipt"})
@@ -50,6 +50,8 @@ _FIELDS: Mapping[str, frozenset[str]] = {
     "ping": _COMMON,
     "topology": _COMMON | {"epoch"},
     "stats": _COMMON,
+    "admin.digests": _COMMON,
+    **{op: _COMMON | names for op, names in fault_requests.FIELDS.items()},
 }
 _PLAIN: Mapping[str, frozenset[str]] = {
     "get": frozenset({"id", "op", "ks", "key"}),

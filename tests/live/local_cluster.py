@@ -15,8 +15,8 @@ from pathlib import Path
 from time import monotonic, sleep
 from urllib.error import HTTPError
 
-from kvbus.cli.launch import readiness
-from kvbus.cli.local_cluster import ClusterFolder, LocalNode
+from kvbus.local.folder import ClusterFolder, LocalNode
+from kvbus.local.launch import readiness
 from tests.live.command_server import CommandServer
 from tests.live.ports import free_base_port
 from tests.live.wire_socket import WireSocket, code_of

@@ -9,8 +9,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from random import SystemRandom
 
-from kvbus.cli.local_cluster import HOST, PORTS_A_NODE, check_ports, planned_node
 from kvbus.errors import ConfigError
+from kvbus.local.folder import HOST, PORTS_A_NODE, check_ports, planned_node
 
 _TRIES = 50
 # Below the range from which the system gives ports to outgoing connections.

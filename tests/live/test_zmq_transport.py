@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from random import Random
@@ -15,69 +15,24 @@ import zmq
 
 from kvbus.core.metrics import Metrics
 from kvbus.core.tick import Tick
-from kvbus.core.topology import Member, Topology
-from kvbus.core.types import NodeIndex
-from kvbus.ports.mode import Limits
 from kvbus.runtime.gossip_port import GossipPort
-from kvbus.runtime.zmq_transport import Addresses, ZmqTransport
+from kvbus.runtime.zmq_transport import ZmqTransport
 from kvbus.wire.cbor import decode_map, dumps
-from kvbus.wire.client_requests import Intake
-from kvbus.wire.handshake import Handshake
-from kvbus.wire.peer_frames import PEER_PROTOCOL_VERSION, Hello
-from tests.live.ports import free_base_port
+from tests.live.transports import loopback_topology, open_transport
 
 # Every name but the last begins another one.
 NAMES = ("n", "n1", "n10", "n2")
 ARRIVAL_SECONDS = 5.0
 
 
-def _transport(topology: Topology, me: int, metrics: Metrics) -> ZmqTransport:
-    member = topology.members[me]
-    hello = Hello(
-        version=PEER_PROTOCOL_VERSION,
-        cluster="gossip",
-        name=member.name,
-        node_id=f"{me:032x}",
-        incarnation=1,
-        epoch=1,
-        agreement="same",
-    )
-    return ZmqTransport(
-        listen=Addresses(client=member.client, peer=member.peer, gossip=member.gossip),
-        topology=topology,
-        me=NodeIndex(me),
-        handshake=Handshake(hello, topology.index, {}),
-        intake=Intake({}, Limits()),
-        request_bytes=1 << 20,
-        reply_bytes=1 << 20,
-        metrics=metrics,
-        log=lambda event, fields: None,
-        on_known=lambda: None,
-    )
-
-
-def _topology(names: Sequence[str]) -> Topology:
-    base = free_base_port(len(names))
-    members = [
-        Member(
-            name=name,
-            client=f"tcp://127.0.0.1:{base + 10 * number}",
-            peer=f"tcp://127.0.0.1:{base + 10 * number + 1}",
-            gossip=f"tcp://127.0.0.1:{base + 10 * number + 2}",
-        )
-        for number, name in enumerate(names)
-    ]
-    return Topology.first(members=members, partitions=4, replicas=min(3, len(names)))
-
-
 @pytest.fixture
 def transports() -> Iterator[Mapping[str, ZmqTransport]]:
     """Give one live transport a name, each subscribed to its own name at all others."""
-    topology = _topology(NAMES)
+    topology = loopback_topology(NAMES)
     with ExitStack() as stack:
         made: dict[str, ZmqTransport] = {}
         for number, name in enumerate(NAMES):
-            made[name] = _transport(topology, number, Metrics())
+            made[name] = open_transport(topology, number, Metrics())
             stack.callback(made[name].close)
         _wait_for_subscriptions(made)
         yield made
@@ -176,8 +131,8 @@ def _memory_kib() -> int:
 
 def test_strangers_at_the_gossip_port_leave_nothing_behind() -> None:
     """A PUB to which nobody says anything kept 16 KB of each connection that came and went."""
-    topology = _topology(("n1",))
-    transport = _transport(topology, 0, Metrics())
+    topology = loopback_topology(("n1",))
+    transport = open_transport(topology, 0, Metrics())
     host, _, port = topology.members[0].gossip.removeprefix("tcp://").rpartition(":")
     random = Random(3)
     try:
@@ -198,8 +153,8 @@ def test_strangers_at_the_gossip_port_leave_nothing_behind() -> None:
 def test_what_was_shed_and_what_was_bad_are_counted_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kvbus.runtime.held_requests.ROOM_REQUESTS", 10)
     monkeypatch.setattr("kvbus.runtime.client_port._MESSAGES_A_TICK", 1)
-    topology, metrics = _topology(("n1",)), Metrics()
-    transport = _transport(topology, 0, metrics)
+    topology, metrics = loopback_topology(("n1",)), Metrics()
+    transport = open_transport(topology, 0, metrics)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     dealer = context.socket(zmq.DEALER)
     dealer.connect(topology.members[0].client)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from time import monotonic
 
 from rich.console import Console
@@ -18,30 +19,37 @@ from tests.mutants.planting import Mutant
 SEEDS = 200
 
 
-def try_out(mutant: Mutant) -> dict[str, object]:
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What became of one mutant; ``seed`` None: nothing caught it."""
+
+    seed: int | None
+    by: str
+    seconds: float
+
+
+def try_out(mutant: Mutant) -> Trial:
     """Run one trial in a process of its own, because a planted bug stays."""
     begun = monotonic()
     command = [sys.executable, "-m", "tests.mutants.trial", mutant.name, str(SEEDS)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     if run.returncode:
-        return {"seed": None, "checkers": [], "reason": run.stderr.strip().splitlines()[-1], "seconds": 0.0}
-    found: dict[str, object] = json.loads(run.stdout)
-    return {**found, "seconds": monotonic() - begun}
+        return Trial(None, run.stderr.strip().splitlines()[-1], monotonic() - begun)
+    found = json.loads(run.stdout)
+    return Trial(found["seed"], ", ".join(found["checkers"]) or found["reason"], monotonic() - begun)
 
 
 def main() -> int:
     """Try all mutants, or those that are named; return 1 if one is not caught."""
     chosen = [each for each in CATALOGUE if not sys.argv[1:] or each.name in sys.argv[1:]]
     table = Table("mutant", "what is wrong", "caught", "at seed", "by", "s", title=f"planted bugs, {SEEDS} seeds each")
-    caught = 0
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for mutant, found in zip(chosen, pool.map(try_out, chosen), strict=True):
-            seed = found["seed"]
-            caught += seed is not None
-            by = ", ".join(map(str, found["checkers"])) if seed is not None else str(found["reason"])  # type: ignore[call-overload]
-            word = "caught" if seed is not None else "[red]NOT CAUGHT[/]"
-            table.add_row(mutant.name, mutant.what, word, str(seed or ""), by, f"{found['seconds']:.1f}")
+        trials = list(pool.map(try_out, chosen))
+    for mutant, trial in zip(chosen, trials, strict=True):
+        word = "[red]NOT CAUGHT[/]" if trial.seed is None else "caught"
+        table.add_row(mutant.name, mutant.what, word, str(trial.seed or ""), trial.by, f"{trial.seconds:.1f}")
     Console(width=140).print(table)
+    caught = sum(1 for trial in trials if trial.seed is not None)
     print(f"{caught} of {len(chosen)} caught")
     return 0 if caught == len(chosen) else 1
 

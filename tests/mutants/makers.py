@@ -9,10 +9,12 @@ from typing import Any
 from kvbus import identity
 from kvbus.core import durably, quorum
 from kvbus.core.tick import Effects
+from kvbus.core.types import Lsn
 from kvbus.identity import IdentityFile, Papers
 from kvbus_modes.ap import frames, siblings, writes
 from kvbus_modes.ap.batch import Batch
-from kvbus_modes.ap.causality import Context
+from kvbus_modes.ap.causality import Context, join_all
+from kvbus_modes.ap.record import assemble, spans
 from kvbus_storage import commit_log, log_recovery
 from tests.mutants.planting import Mutant, replace_function, replace_method
 
@@ -22,11 +24,11 @@ def lost_dot() -> None:
     original = siblings._joined
 
     def joined(record: bytes) -> Context:
-        found = siblings.spans(record)
+        found = spans(record)
         if len(found) < 2:
             return original(record)
         contexts = [record[span.context_begin : span.value_begin] for span in found]
-        return siblings.join_all(map(Context.from_bytes, contexts), [span.dot for span in found[1:]])
+        return join_all(map(Context.from_bytes, contexts), [span.dot for span in found[1:]])
 
     replace_function(original, joined)
 
@@ -98,7 +100,7 @@ def promised_before_durable() -> None:
 
     def when_durable(self: durably.Durably, lsn: int, act: durably.Durable) -> None:
         act(True, 0.0, Effects())
-        self._waiting.append((durably.Lsn(lsn), act))
+        self._waiting.append((Lsn(lsn), act))
 
     replace_method(durably.Durably, "when_durable", when_durable)
 
@@ -118,12 +120,12 @@ def own_copy_counted_twice() -> None:
 
 def sibling_dropped() -> None:
     """A merge of two records keeps the newest two siblings only."""
-    original = siblings.assemble
+    original = assemble
 
-    def assemble(parts: Sequence[bytes]) -> bytes:
+    def newest(parts: Sequence[bytes]) -> bytes:
         return original(parts[-2:])
 
-    replace_function(original, assemble)
+    replace_function(original, newest)
 
 
 MUTANTS = [

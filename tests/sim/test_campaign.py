@@ -8,18 +8,17 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from kvbus.sim.world import World
 from kvbus.testing.verdict import Verdict
-from kvbus.torture.campaign import prepare
 from kvbus.torture.nemesis import THEMES, draw_plan
 from kvbus.torture.plan import Fault, Plan
 from kvbus.torture.run import Result, run_plan
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-prepare()
 
 
 def run(seed: int, seconds: float = 5.0) -> Result:
@@ -81,7 +80,7 @@ def test_those_failures_are_the_checkers_word_and_everything_else_holds(lone_wri
 def test_a_bug_of_a_machine_is_a_verdict_and_not_the_end_of_the_campaign() -> None:
     def sabotage(world: World) -> None:
         process = world.processes["n1"]
-        world.timeline.at(1.0, lambda: process.take_frames(process.index, [None]))  # type: ignore[list-item]
+        world.timeline.at(1.0, lambda: process.take_frames(process.index, cast("list[bytes]", [None])))
 
     result = run_plan(replace(draw_plan(0, seconds=2.0), faults=()), watch=sabotage)
     assert [verdict.checker for verdict in result.failed()] == ["machine"]

@@ -14,7 +14,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[2]
 SHIPPED = ("kvbus", "modes", "storage")
 ROOMS = (*SHIPPED, "tests", "benchmarks")
-PURE_ROOMS = ("kvbus/core", "kvbus/consensus", "modes/kvbus_modes")
+PURE_ROOMS = ("kvbus/core", "kvbus/consensus", "kvbus/sim", "modes/kvbus_modes")
 _LEFT_OUT = ("node_modules", "dist", "build", "__pycache__")
 
 

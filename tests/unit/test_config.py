@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from kvbus.cli.toml_text import toml_text
 from kvbus.config import NodeConfig, load_config
 from kvbus.core.topology import Topology
 from kvbus.errors import ConfigError
+from kvbus.local.toml_text import toml_text
 
 MINIMAL = '[node]\nname = "n1"\ndata_dir = "data"\n'
 THREE = """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import sleep
 from typing import cast
@@ -31,6 +31,9 @@ class EndlessTransport:
     def receive(self, tick: Tick) -> None:
         self.rounds += 1
         sleep(ROUND_SECONDS)
+
+    def wake_by(self, alarm: Callable[[float], None]) -> None:
+        pass
 
     def watch(self, now: float, tick_gossip: list[bytes]) -> bool:
         return False

@@ -146,3 +146,13 @@ def test_a_stopping_node_refuses_each_call_once_and_answers_about_itself(names: 
     answers = {reply.id: reply.error.code if reply.error else "ok" for reply in stepped(machine, tick)}
     assert answers == {1: "shutting_down", 2: "shutting_down", 3: "ok"}
     assert machine.pending() == 0
+
+
+@pytest.mark.parametrize("op", ["admin.partition", "admin.fault", "admin.faults", "admin.heal"])
+def test_faults_are_left_to_the_world_even_while_the_node_stops(op: str) -> None:
+    machine = node("ap")
+    machine.stopping = True
+    tick, out = Tick(1.0, 1000), Effects()
+    tick.node_requests = [NodeRequest(Call(ORIGIN, 1, op, op, 1, False), {"op": op})]
+    machine.step(tick, out)
+    assert (out.fault_requests, out.replies) == (tick.node_requests, [])

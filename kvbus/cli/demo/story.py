@@ -14,10 +14,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from kvbus.cli.demo.characters import records
-from kvbus.cli.demo.stage import Stage
 from kvbus.cli.keys import clock_text
 from kvbus.client import Client, GetReply
 from kvbus.errors import ClientError, KvbusError
+from kvbus.local.temporary import TemporaryCluster
 from kvbus.plugins import token_clock
 
 _CHUNK = 3000
@@ -46,13 +46,13 @@ def check(condition: bool, claim: str) -> None:
         raise DemoFailed(f"not so: {claim}")
 
 
-def load_and_verify(stage: Stage, console: Console) -> list[Measured]:
+def load_and_verify(stage: TemporaryCluster, console: Console) -> list[Measured]:
     """Act one: write the character database through n1, read all of it back through n2, byte for byte."""
     data = list(records())
     console.print(f"\n[bold]1  Load[/]  {len(data):,} named characters of Unicode, one JSON record each; e.g.")
     key, value = data[33]
     console.print(f"   {key.decode()}  {value.decode()}", style="dim", highlight=False)
-    with _progress(console) as progress, stage.client(0) as writer, stage.client(1) as reader:
+    with _progress(console) as progress, stage.client("n1") as writer, stage.client("n2") as reader:
         task = progress.add_task("   write through n1", total=len(data))
         begun = perf_counter()
         for chunk in _chunks(data):
@@ -75,12 +75,12 @@ def load_and_verify(stage: Stage, console: Console) -> list[Measured]:
     ]
 
 
-def siblings(stage: Stage, console: Console) -> list[Measured]:
+def siblings(stage: TemporaryCluster, console: Console) -> list[Measured]:
     """Act two: concurrent updates through two nodes become siblings, and one write reconciles them (D1 … D5)."""
     console.print("[bold]2  Concurrent updates[/]  the clock counts the events each node coordinated\n")
     table = Table("", "through", "has seen", "clock", "finds", box=None, padding=(0, 2))
     key = b"cart"
-    with stage.client(0) as x, stage.client(1) as y, stage.client(2) as z:
+    with stage.client("n1") as x, stage.client("n2") as y, stage.client("n3") as z:
         d1 = x.put(key, b"D1")
         table.add_row("D1", "n1", "nothing", escape(_clock(stage, d1.ctx)))
         d2 = x.put(key, b"D2", ctx=d1.ctx)
@@ -106,10 +106,10 @@ def siblings(stage: Stage, console: Console) -> list[Measured]:
     return [Measured("clock after D1 … D5", _clock(stage, final.ctx))]
 
 
-def death(stage: Stage, console: Console) -> list[Measured]:
+def death(stage: TemporaryCluster, console: Console) -> list[Measured]:
     """Act three: n3 is killed; reads and writes go on; a demand for all three replicas is refused."""
     console.print("[bold]3  Kill n3[/]  SIGKILL, no goodbye")
-    stage.kill(2)
+    stage.nodes["n3"].kill()
     begun = perf_counter()
     with stage.cluster_client() as client:
         times: list[float] = []
@@ -128,14 +128,14 @@ def death(stage: Stage, console: Console) -> list[Measured]:
     ]
 
 
-def return_of_the_node(stage: Stage, console: Console) -> list[Measured]:
+def return_of_the_node(stage: TemporaryCluster, console: Console) -> list[Measured]:
     """Act four: n3 starts again from its log and serves what it had, and all that the others have."""
     console.print("[bold]4  Restart n3[/]  from its own log")
     begun = perf_counter()
-    stage.restart(2)
+    stage.start("n3")
     back = perf_counter() - begun
     sample = list(records())[::34]
-    with stage.client(2) as client:
+    with stage.client("n3") as client:
         keys = cast("int", client.stats()["engine_keys"])
         check(keys >= sum(1 for _ in records()), "n3 has all that it had, from its log")
         for (key, value), found in zip(sample, client.get_many([key for key, _ in sample]), strict=True):
@@ -148,7 +148,7 @@ def return_of_the_node(stage: Stage, console: Console) -> list[Measured]:
     console.print(f"   {len(sample):,} samples, and what it missed, are read through n3 and one other (R=2)\n")
     return [
         Measured("n3 back from its log and linked", f"{back:.1f} s"),
-        Measured("data of three nodes on the disk", f"{stage.log_bytes() / 1e6:.0f} MB"),
+        Measured("data of three nodes on the disk", f"{stage.data_bytes() / 1e6:.0f} MB"),
     ]
 
 
@@ -167,9 +167,9 @@ def _timed(act: Callable[[], object]) -> float:
     return perf_counter() - begun
 
 
-def _clock(stage: Stage, context: bytes | None) -> str:
-    events = token_clock("ap", context or b"")
-    return clock_text([(stage.nodes[server].name, count) for server, count in sorted(events.items())])
+def _clock(stage: TemporaryCluster, context: bytes | None) -> str:
+    events, names = token_clock("ap", context or b""), list(stage.nodes)
+    return clock_text([(names[server], count) for server, count in sorted(events.items())])
 
 
 def _chunks(data: Sequence[tuple[bytes, bytes]]) -> list[Sequence[tuple[bytes, bytes]]]:

@@ -12,9 +12,9 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from kvbus.cli.local_cluster import ClusterFolder
 from kvbus.core.sides import Way
 from kvbus.errors import ConfigError
+from kvbus.local.folder import ClusterFolder
 
 LAB_VARIABLE = "KVBUS_LAB"
 # A tmpfs on every Linux, and one that nobody misses while another one covers it.

@@ -8,13 +8,13 @@ from dataclasses import replace
 from time import monotonic, sleep
 from typing import cast
 
-from kvbus.cli.cluster_setup import write_configs
 from kvbus.cli.lab.network import LAB_VARIABLE, Network, address_of, new_network
-from kvbus.cli.launch import readiness, start, wait_until_ready
-from kvbus.cli.local_cluster import ClusterFolder, LocalNode, planned_node
 from kvbus.client import Client
 from kvbus.core.ring import key_hash, partition_of, partition_shift
 from kvbus.core.sides import Way
+from kvbus.local.folder import ClusterFolder, LocalNode, planned_node
+from kvbus.local.launch import readiness, start, wait_until_ready
+from kvbus.local.setup import write_configs
 
 FIRST_PORT = 7400
 _KEYSPACE = "default"

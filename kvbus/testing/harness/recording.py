@@ -90,8 +90,7 @@ class RecordingClient:
         try:
             reply = ask()
         except ClientError as error:
-            outcome = "failed" if error.definite else "unknown"
-            self._recorder.end(entry, self._clock(), outcome, error=error.code)
+            self._recorder.end(entry, self._clock(), "failed" if error.definite else "unknown", error=error.code)
             raise
         values = None if found is None else [_text(value) for value in found(reply)]
         self._recorder.end(entry, self._clock(), "ok", found=values, degraded=reply.degraded)

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from kvbus.cli.local_cluster import LocalNode
-from kvbus.cli.toml_text import toml_text
 from kvbus.config import load_config
 from kvbus.errors import ConfigError
+from kvbus.local.folder import LocalNode
+from kvbus.local.toml_text import toml_text
 from kvbus.settings import read_toml
 
 _REPLICAS = 3

@@ -11,9 +11,9 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import cast
 
-from kvbus.cli.local_cluster import LocalNode
-from kvbus.cli.node_process import last_line, spawn
 from kvbus.errors import ConfigError, KvbusError
+from kvbus.local.folder import LocalNode
+from kvbus.local.process import last_line, spawn
 
 READY_SECONDS = 60.0
 _POLL_SECONDS = 0.05

@@ -33,6 +33,19 @@ def is_node(pid: int | None, config: str) -> bool:
     return pid is not None and config in _command_line(pid)
 
 
+def is_stopped(pid: int) -> bool:
+    """Say whether a process stands still until it is sent SIGCONT."""
+    try:
+        # The command's name, in brackets, may itself hold anything; the state is the letter behind it.
+        state = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2]
+    except OSError:
+        if Path("/proc/self/stat").exists():
+            return False
+        asked = ["ps", "-o", "state=", "-p", str(pid)]
+        state = subprocess.run(asked, capture_output=True, text=True, check=False).stdout
+    return state.strip()[:1] in ("T", "t")
+
+
 def _command_line(pid: int) -> list[str]:
     """Return a process's arguments; none when it has ended, even if nobody has collected it."""
     try:

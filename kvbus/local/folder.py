@@ -16,8 +16,8 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import cast
 
-from kvbus.cli.node_process import is_node, send_signal
 from kvbus.errors import ConfigError
+from kvbus.local.process import is_node, is_stopped, send_signal
 
 HOST = "127.0.0.1"
 PORTS_A_NODE = 10
@@ -53,9 +53,25 @@ class LocalNode:
         """Say whether the node's process is alive."""
         return is_node(self.pid, self.config)
 
+    def is_paused(self) -> bool:
+        """Say whether the node's process was stopped in its tracks."""
+        return self.pid is not None and self.is_running() and is_stopped(self.pid)
+
+    def pause(self) -> None:
+        """Stop the node in its tracks, and wait until it stands still."""
+        self._signal(signal.SIGSTOP)
+        give_up = monotonic() + STOP_SECONDS
+        while self.is_running() and not self.is_paused() and monotonic() < give_up:
+            sleep(_POLL_SECONDS)
+
+    def resume(self) -> None:
+        """Let a paused node go on."""
+        self._signal(signal.SIGCONT)
+
     def request_stop(self) -> None:
-        """Ask the node to finish what it has begun and to end."""
+        """Ask the node to finish what it has begun and to end; a paused one must go on for that."""
         self._signal(signal.SIGTERM)
+        self._signal(signal.SIGCONT)
 
     def stop(self) -> bool:
         """Let the node drain, end it after ten seconds if it has not; say whether it ended by itself."""

@@ -1,0 +1,1 @@
+"""Clusters on this machine: folders, configurations and node processes."""

@@ -1,0 +1,141 @@
+"""A cluster of node processes in a temporary folder, gone when its owner is done with it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from kvbus.client import Client
+from kvbus.core.sides import Way
+from kvbus.local.folder import HOST, PORTS_A_NODE, LocalNode, planned_node
+from kvbus.local.launch import Started, start, wait_until_ready
+from kvbus.local.setup import write_configs
+from kvbus.local.toml_text import toml_text
+
+_FIRST_PORT = 17_400
+_PORT_STEP = 100
+_TRIES = 100
+_ORDER_MS = 2000
+
+
+class TemporaryCluster:
+    """Node processes ``n1``, ``n2`` …; its ``with`` block starts and ends them.
+
+    ``keyspaces`` are tables of settings as in a configuration; the one keyspace "default" is AP where none are given.
+    """
+
+    def __init__(self, count: int = 3, keyspaces: Mapping[str, Mapping[str, object]] | None = None) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="kvbus-"))
+        base = _free_base_port(count)
+        planned = [planned_node(self.folder, number, base) for number in range(count)]
+        self.nodes: dict[str, LocalNode] = {node.name: node for node in planned}
+        self._keyspaces = keyspaces
+
+    def __enter__(self) -> Self:
+        try:
+            self._write_configs()
+            started = [self._launch(name) for name in self.nodes]
+            wait_until_ready(started, [], _ignore)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def client(self, name: str, *, keyspace: str = "default", deadline_ms: int = 5000) -> Client:
+        """Open a client that talks to the node ``name`` only, so that it coordinates."""
+        return Client(self.nodes[name].client, routing="direct", keyspace=keyspace, deadline_ms=deadline_ms)
+
+    def cluster_client(self, *, keyspace: str = "default", deadline_ms: int = 5000) -> Client:
+        """Open a client that knows all nodes and goes to a replica."""
+        return Client([node.client for node in self.nodes.values()], keyspace=keyspace, deadline_ms=deadline_ms)
+
+    def start(self, name: str) -> None:
+        """Start a node that does not run, and wait until it and those that run see each other.
+
+        Raises:
+            StartError: it ended, or the time is up.
+        """
+        others = [node for node in self.nodes.values() if node.name != name and node.is_running()]
+        wait_until_ready([self._launch(name)], others, _ignore)
+
+    def launch(self, name: str) -> None:
+        """Start a node that does not run, and wait for nobody."""
+        self._launch(name)
+
+    def cut(self, ways: Sequence[Way]) -> None:
+        """Cut directions, by the names of sender and receiver, at both of their ends."""
+        self._order([name for name in self.nodes if any(name in way for way in ways)], "partition", ways)
+
+    def heal(self) -> None:
+        """End every cut."""
+        self._order(list(self.nodes), "heal", ())
+
+    def data_bytes(self) -> int:
+        """Return what the nodes' data take on the disk."""
+        return sum(file.stat().st_size for node in self.nodes.values() for file in Path(node.data_dir).rglob("*"))
+
+    def close(self) -> None:
+        """End all nodes and remove their folder."""
+        running = [node for node in self.nodes.values() if node.pid is not None]
+        for node in running:
+            node.request_stop()
+        for node in running:
+            if not node.wait_for_end():
+                node.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _write_configs(self) -> None:
+        extra: Path | None = None
+        if self._keyspaces is not None:
+            extra = self.folder / "keyspaces.toml"
+            tables = {name: dict(settings) for name, settings in self._keyspaces.items()}
+            extra.write_text(toml_text({"keyspaces": tables}), encoding="utf-8")
+        write_configs(list(self.nodes.values()), mode="ap", extra=extra, environ=os.environ)
+
+    def _order(self, names: Sequence[str], operation: str, ways: Sequence[Way]) -> None:
+        """Tell nodes what to cut or to heal; one that is down or paused keeps no rules, and its peers do it for it."""
+        for name in names:
+            node = self.nodes[name]
+            if node.is_running() and not node.is_paused():
+                with self.client(name, deadline_ms=_ORDER_MS) as client:
+                    client.admin(operation, {"ways": [list(way) for way in ways]} if ways else {})
+
+    def _launch(self, name: str) -> Started:
+        started = start(self.nodes[name])
+        self.nodes[name] = replace(started.node, pid=started.process.pid)
+        return started
+
+
+def _ignore(done: int, total: int) -> None:
+    """Take the progress that nobody watches: the start takes about a second."""
+
+
+def _free_base_port(count: int) -> int:
+    """Return the first base port from which every node's four ports are free."""
+    for base in range(_FIRST_PORT, _FIRST_PORT + _TRIES * _PORT_STEP, _PORT_STEP):
+        ports = [base + PORTS_A_NODE * node + purpose for node in range(count) for purpose in range(4)]
+        if all(_is_free(port) for port in ports):
+            return base
+    raise OSError(f"no {count * 4} free ports above {_FIRST_PORT}")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,138 @@
+"""A cluster of real processes on loopback behind the fixture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from time import monotonic, sleep
+from typing import cast
+
+from kvbus.client import Client
+from kvbus.client.url import DEFAULT_KEYSPACE
+from kvbus.core.sides import Way
+from kvbus.errors import ClientError, ConfigError
+from kvbus.local.folder import LocalNode
+from kvbus.local.launch import readiness
+from kvbus.local.temporary import TemporaryCluster
+from kvbus.testing.convergence import digests_converged
+from kvbus.testing.harness.cluster import Cluster, NotConverged
+
+_LOOK_SECONDS = 0.05
+_ORDER_MS = 2000
+_START_SECONDS = 30.0
+
+
+class RealCluster(Cluster):
+    """Node processes in a temporary folder. Cuts are made inside the nodes; clients reach every node.
+
+    Raises:
+        ConfigError, StartError: a keyspace's settings are wrong, or a node did not start.
+    """
+
+    def __init__(self, nodes: int, keyspaces: Mapping[str, Mapping[str, object]]) -> None:
+        self._processes = TemporaryCluster(nodes, keyspaces)
+        self._processes.__enter__()
+        self._keyspaces = list(keyspaces)
+        self._clients: list[Client] = []
+        super().__init__(list(self._processes.nodes))
+
+    @property
+    def addresses(self) -> list[str]:
+        """The nodes' client addresses, ``tcp://host:port``, for code with sockets of its own."""
+        return [node.client for node in self._processes.nodes.values()]
+
+    def client(self, name: str | None = None, *, keyspace: str = DEFAULT_KEYSPACE, deadline_ms: int = 5000) -> Client:
+        """Open a blocking client: of the node ``name`` alone, or of all nodes; it is closed with the cluster."""
+        if name is not None:
+            self._node(name)
+            client = self._processes.client(name, keyspace=keyspace, deadline_ms=deadline_ms)
+        else:
+            client = self._processes.cluster_client(keyspace=keyspace, deadline_ms=deadline_ms)
+        self._clients.append(client)
+        return client
+
+    def kill(self, name: str) -> None:
+        """End a node at once (SIGKILL)."""
+        self._node(name).kill()
+
+    def stop(self, name: str) -> None:
+        """Stop a node cleanly (SIGTERM), and wait until it has ended."""
+        self._node(name).stop()
+
+    def start(self, name: str) -> None:
+        """Start a node that was killed or stopped, and wait until it serves; cuts that are in force hold for it."""
+        self._node(name)
+        self._processes.launch(name)
+        self._wait(lambda: "" if readiness(self._node(name).http) else f"{name} does not serve", _START_SECONDS)
+        for ways in self._cuts.values():
+            self._cut(ways)
+
+    def is_up(self, name: str) -> bool:
+        """Say whether a node's process is there, paused or not."""
+        return self._node(name).is_running()
+
+    def resume(self, name: str) -> None:
+        """Let a paused node go on (SIGCONT)."""
+        self._node(name).resume()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        sleep(seconds)
+
+    def now(self) -> float:
+        """Return the monotonic clock, in seconds."""
+        return monotonic()
+
+    def close(self) -> None:
+        """Close the clients, end the nodes and remove their data."""
+        for client in self._clients:
+            client.close()
+        self._processes.close()
+
+    def _node(self, name: str) -> LocalNode:
+        node = self._processes.nodes.get(name)
+        if node is None:
+            raise ConfigError(f"no node {name!r}; there are: {', '.join(self.names)}")
+        return node
+
+    def _cut(self, ways: Sequence[Way]) -> None:
+        self._processes.cut(ways)
+
+    def _heal(self) -> None:
+        self._processes.heal()
+
+    def _pause(self, name: str) -> None:
+        self._node(name).pause()
+
+    def _wait(self, flaw: Callable[[], str], timeout_s: float) -> None:
+        end = monotonic() + timeout_s
+        while said := flaw():
+            if monotonic() >= end:
+                raise NotConverged(f"after {timeout_s:g} s: {said}")
+            sleep(_LOOK_SECONDS)
+
+    def _unlinked(self) -> str:
+        for name in self.names:
+            members = readiness(self._node(name).http).get("members")
+            if not isinstance(members, dict):
+                return f"{name} does not answer"
+            states = cast("Mapping[str, object]", members)
+            away = [other for other in self.names if states.get(other) != "up"]
+            if away:
+                return f"{name} has no link to {', '.join(away)}"
+        return ""
+
+    def _differing(self) -> str:
+        for keyspace in self._keyspaces:
+            try:
+                found = {name: self._digests(name, keyspace) for name in self.names}
+            except ClientError as error:
+                return str(error)
+            verdict = digests_converged(found)
+            if not verdict.passed:
+                return f"keyspace {keyspace}: {verdict.reason}"
+        return ""
+
+    def _digests(self, name: str, keyspace: str) -> dict[int, str]:
+        with self._processes.client(name, keyspace=keyspace, deadline_ms=_ORDER_MS) as client:
+            told = cast("Mapping[str, str]", client.admin("digests")["digests"])
+        return {int(partition): digest for partition, digest in told.items()}
