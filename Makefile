@@ -8,9 +8,9 @@ LOCKED := install --no-deps --require-hashes -r requirements.lock
 PYTEST := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q
 # Tests with real processes mostly wait, all others mostly compute: the two halves run side by side.
 define run_tests
-@others=$$(mktemp); $(PYTEST) --ignore=tests/live > "$$others" 2>&1 & beside=$$!; \
+@others=$$(mktemp); $(PYTEST) --ignore=tests/live --ignore=tests/interop > "$$others" 2>&1 & beside=$$!; \
 trap 'kill $$beside 2> /dev/null; rm -f "$$others"' EXIT; trap 'exit 130' INT TERM; \
-$(PYTEST) tests/live; code=$$?; wait $$beside || code=$$?; cat "$$others"; exit $$code
+$(PYTEST) tests/live tests/interop; code=$$?; wait $$beside || code=$$?; cat "$$others"; exit $$code
 endef
 # make PYTHON=... decides for one; otherwise every Python on the path is tried. A shared machine is slow for seconds at a
 # time, so each gets five turns, and its best one counts.
@@ -31,13 +31,14 @@ endif
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help demo test check slow lint bench lock ahead wheel-test clean
+.PHONY: help demo test check slow mutants lint bench lock ahead wheel-test clean
 
 help:
 	@echo "make demo        three nodes on this machine, real data, a node's death and return"
 	@echo "make test        the tests (a minute or two)"
 	@echo "make check       what CI runs: format, lint, types, layers, tests"
 	@echo "make slow        the long tests: fifty rounds of SIGKILL and their like"
+	@echo "make mutants     plant bugs and see which simulated run catches each"
 	@echo "make bench       the benchmarks"
 	@echo "make wheel-test  build the wheel, install it elsewhere, run the tests against it"
 	@echo "make ahead       types and wheels for Python 3.12 to 3.14"
@@ -55,6 +56,9 @@ check: lint
 
 slow: $(STAMP)
 	@$(PYTEST) -m slow
+
+mutants: $(STAMP)
+	@$(BIN)/python -m tests.mutants
 
 lint: $(STAMP)
 	@echo "format"; $(BIN)/ruff format --quiet --check . > .venv/format.txt || { echo "Some files are not formatted; run $(BIN)/ruff format ."; exit 1; }
@@ -90,11 +94,11 @@ wheel-test: $(STAMP)
 	$(BIN)/python -m venv "$$place/venv"; \
 	"$$place/venv/bin/python" -m pip --disable-pip-version-check -qq $(LOCKED); \
 	"$$place/venv/bin/python" -m pip --disable-pip-version-check -qq install --no-deps --no-index "$$place"/*.whl; \
-	mkdir "$$place/run"; cp -R pyproject.toml tests benchmarks "$$place/run"; rm -rf "$$place/run/tests/tidy"; \
+	mkdir "$$place/run"; cp -R pyproject.toml README.md docs tests benchmarks "$$place/run"; rm -rf "$$place/run/tests/tidy"; \
 	cd "$$place/run"; PATH="$$place/venv/bin:$$PATH" KVBUS_WHEEL=1 python -m pytest -q -o pythonpath=
 
 clean:
-	@rm -rf build dist .bench .demo .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf build dist tests/interop/node/node_modules .bench .demo .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # An environment whose Python is gone or too old is made anew; any other one is brought up to date.

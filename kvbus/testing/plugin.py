@@ -7,7 +7,7 @@
         with kvbus_cluster.partition("n1 | n2,n3,n4,n5"):
             ...
 
-Options of the command line are for tests whose marker says nothing. Source: docs/TESTING.md.
+There is always a keyspace "default". Options of the command line are for tests whose marker says nothing. Source: docs/TESTING.md.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def kvbus_cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     nodes = cast("int", asked.get("nodes", request.config.getoption("--kvbus-nodes")))
     mode = asked.get("mode", request.config.getoption("--kvbus-mode"))
     seed = cast("int", asked.get("seed", request.config.getoption("--kvbus-seed")))
-    keyspaces = cast("Mapping[str, Any]", asked.get("keyspaces", {"default": "ap"}))
+    keyspaces = {"default": "ap", **cast("Mapping[str, Any]", asked.get("keyspaces", {}))}
     if mode not in MODES:
         raise pytest.UsageError(f"kvbus mode {mode!r}: choose one of {', '.join(MODES)}")
     if nodes < 1:

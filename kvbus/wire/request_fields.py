@@ -34,8 +34,11 @@ def request_id(fields: Mapping[str, object]) -> int | bytes:
 
 def leading_id(body: bytes) -> int | bytes | None:
     """Return the id of a body in which it stands first, as most clients write it, without decoding the rest."""
-    if len(body) < 5 or not 0xA1 <= body[0] <= 0xB7 or body[1:4] != _ID_FIRST:
+    # Some encoders write every map's length in one or two bytes of its own, behind B8 or B9.
+    begin = {0xB8: 2, 0xB9: 3}.get(body[0], 1) if body else 1
+    if len(body) < begin + 4 or not 0xA1 <= body[0] <= 0xB9 or body[begin : begin + 3] != _ID_FIRST:
         return None
+    body = body[begin - 1 : begin + MAX_ID_BYTES + 4]
     head = body[4]
     if head < 24:
         return head

@@ -145,6 +145,8 @@ def test_an_id_of_another_shape_is_refused(request_id: object) -> None:
 def test_the_id_that_stands_first_is_found_without_decoding(request_id: int | bytes) -> None:
     body = dumps({"id": request_id, "op": "ping"})
     assert leading_id(body) == request_id
+    assert leading_id(b"\xb8\x01" + body[1:]) == request_id
+    assert leading_id(b"\xb9\x00\x01" + body[1:]) == request_id
     assert leading_id(dumps({"id": request_id, **{f"field-{number}": 0 for number in range(22)}})) == request_id
 
 
