@@ -6,6 +6,7 @@
     ├── ConfigError                     a setting or a data directory is wrong; the message names the mend
     ├── CorruptionError                 stored bytes fail their checks (path, offset)
     ├── PeerProtocolError               a peer sent bytes that PEER_PROTOCOL.md does not allow
+    ├── WorkerDied                      the process beside a node ended in the middle of a job
     ├── HistoryError                    a recorded history breaks its format (docs/HISTORIES.md)
     └── ClientError                     an operation failed (code, definite, details)
         ├── BadRequest, TooLarge, UnknownOp, UnknownKeyspace, Unsupported, Unauthorized
@@ -48,6 +49,10 @@ class CorruptionError(KvbusError):
 
 class PeerProtocolError(KvbusError):
     """A peer sent bytes that PEER_PROTOCOL.md does not allow."""
+
+
+class WorkerDied(KvbusError):
+    """The process that works beside a node ended in the middle of a job; how far it came is unknown."""
 
 
 class HistoryError(KvbusError):

@@ -7,7 +7,8 @@
         with kvbus_cluster.partition("n1 | n2,n3,n4,n5"):
             ...
 
-There is always a keyspace "default". Options of the command line are for tests whose marker says nothing. Source: docs/TESTING.md.
+There is always a keyspace "default". Options of the command line are for tests whose marker says nothing.
+Source: docs/TESTING.md.
 """
 
 from __future__ import annotations

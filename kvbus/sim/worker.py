@@ -1,0 +1,58 @@
+"""The worker of a simulated node: jobs run inline and end a while later, in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from random import Random
+
+from kvbus.errors import WorkerDied
+from kvbus.ports.worker import Argument, Result
+from kvbus.sim.timeline import Timeline
+
+_SECONDS = (0.01, 0.5)
+
+
+class InlineWorker:
+    """A :class:`~kvbus.ports.worker.Worker` in a world.
+
+    A job's work is done at the instant at which it ends, so that a crash before it leaves nothing of it.
+    """
+
+    def __init__(self, timeline: Timeline, rng: Random) -> None:
+        self._timeline = timeline
+        self._rng = rng
+        self._free_at = 0.0
+        self._life = object()
+        self._closed = False
+
+    def submit(
+        self, job: Callable[[Argument], Result], argument: Argument, done: Callable[[Result | Exception], object]
+    ) -> None:
+        """Do ``job(argument)`` behind the jobs before it (see the port)."""
+        self._free_at = max(self._free_at, self._timeline.now) + self._rng.uniform(*_SECONDS)
+        self._timeline.at(self._free_at, partial(self._run, self._life, job, argument, done))
+
+    def kill(self) -> None:
+        """Let the process die: what it has not ended is lost, and the node hears of it."""
+        self._life, self._free_at = object(), self._timeline.now
+
+    def close(self) -> None:
+        """Take no more jobs and end."""
+        self._closed = True
+
+    def _run(
+        self,
+        life: object,
+        job: Callable[[Argument], Result],
+        argument: Argument,
+        done: Callable[[Result | Exception], object],
+    ) -> None:
+        if self._closed:
+            return
+        outcome: Result | Exception
+        try:
+            outcome = job(argument) if life is self._life else WorkerDied("the worker died in the middle of a job")
+        except Exception as error:
+            outcome = error
+        done(outcome)
