@@ -10,31 +10,19 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parents[2]
 pytest_plugins = ["pytester"]
 
-EXAMPLE = """
-def test_no_side_loses_an_item(kvbus_cluster):
-    lone, majority = kvbus_cluster.client("n1"), kvbus_cluster.client("n2")
-    with kvbus_cluster.partition("n1 | n2,n3"):
-        kvbus_cluster.sleep(3)
-        assert lone.put(b"cart", b"beer").degraded
-        assert not majority.put(b"cart", b"crisps").degraded
-    kvbus_cluster.wait_linked()
-    majority.modify(b"cart", lambda found: b", ".join(sorted(found)), cl="all")
-    kvbus_cluster.wait_converged()
-    assert lone.get(b"cart").value == b"beer, crisps"
-"""
 NOT_CONVERGED = """
 def test_replicas_become_equal(kvbus_cluster):
     with kvbus_cluster.partition("n1 | n2,n3"):
         kvbus_cluster.sleep(3)
         kvbus_cluster.client("n1").put(b"cart", b"beer")
-    kvbus_cluster.wait_converged(timeout_s=5)
+    kvbus_cluster.wait_converged(timeout_s=3)
 """
 NODES = """
 import pytest
 from kvbus.errors import ClientError, ConfigError
 
 
-def test_a_killed_node_is_started_again(kvbus_cluster):
+def test_a_node_is_killed_started_stopped_and_restarted(kvbus_cluster):
     client = kvbus_cluster.client("n2")
     client.put(b"k", b"v", cl="all")
     kvbus_cluster.kill("n1")
@@ -43,9 +31,11 @@ def test_a_killed_node_is_started_again(kvbus_cluster):
     kvbus_cluster.start("n1")
     kvbus_cluster.wait_converged()
     assert kvbus_cluster.client("n1").get(b"k").value == b"v"
+    kvbus_cluster.restart("n3")
+    assert kvbus_cluster.client("n3").get(b"k").value == b"v"
 
 
-def test_a_paused_node_is_waited_for_no_longer_and_goes_on(kvbus_cluster):
+def test_trouble_is_in_force_until_its_end(kvbus_cluster):
     client = kvbus_cluster.client("n2")
     with kvbus_cluster.pause("n1"):
         kvbus_cluster.sleep(3)
@@ -53,26 +43,14 @@ def test_a_paused_node_is_waited_for_no_longer_and_goes_on(kvbus_cluster):
             client.put(b"k", b"v", w=3, deadline_ms=1000)
     kvbus_cluster.wait_linked()
     assert not client.put(b"k", b"v", w=3).degraded
-
-
-def test_a_node_that_stops_cleanly_comes_back_by_restart(kvbus_cluster):
-    kvbus_cluster.client().put(b"k", b"v", cl="all")
-    kvbus_cluster.restart("n3")
-    assert kvbus_cluster.client("n3").get(b"k").value == b"v"
-
-
-def test_cuts_end_one_by_one(kvbus_cluster):
     outer = kvbus_cluster.partition("n1 | n2,n3")
     with kvbus_cluster.one_way("n2", "n3"):
         pass
     kvbus_cluster.sleep(3)
     assert kvbus_cluster.client("n1").put(b"k", b"v").degraded
-    assert not kvbus_cluster.client("n2").put(b"l", b"v").degraded
+    assert not client.put(b"l", b"v").degraded
     outer.end()
     kvbus_cluster.wait_linked()
-
-
-def test_a_cut_that_parts_nobody_is_refused(kvbus_cluster):
     with pytest.raises(ConfigError, match="n9"):
         kvbus_cluster.partition("n9 | n1")
 """
@@ -84,20 +62,15 @@ def run(pytester: pytest.Pytester, text: str, *arguments: str) -> pytest.RunResu
 
 
 @pytest.mark.parametrize("mode", ["real", "sim"])
-def test_the_example_passes(pytester: pytest.Pytester, mode: str) -> None:
-    run(pytester, EXAMPLE, "--kvbus-mode", mode).assert_outcomes(passed=1)
-
-
-@pytest.mark.parametrize("mode", ["real", "sim"])
 def test_replicas_that_stay_different_are_named(pytester: pytest.Pytester, mode: str) -> None:
     result = run(pytester, NOT_CONVERGED, "--kvbus-mode", mode)
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*NotConverged: after 5 *partitions differ: partition *n1*"])
+    result.stdout.fnmatch_lines(["*NotConverged: after 3 *partitions differ: partition *n1*"])
 
 
 @pytest.mark.parametrize("mode", ["real", "sim"])
 def test_nodes_may_be_killed_paused_stopped_and_cut(pytester: pytest.Pytester, mode: str) -> None:
-    run(pytester, NODES, "--kvbus-mode", mode).assert_outcomes(passed=5)
+    run(pytester, NODES, "--kvbus-mode", mode).assert_outcomes(passed=2)
 
 
 def test_a_seed_repeats_a_simulated_test_and_another_one_does_not(pytester: pytest.Pytester) -> None:
@@ -130,21 +103,24 @@ def test_the_marker_says_nodes_and_keyspaces(pytester: pytest.Pytester, mode: st
     run(pytester, text).assert_outcomes(passed=1)
 
 
-@pytest.mark.parametrize(
-    ("marker", "said"),
-    [
-        ("nods=3", "knows no 'nods'"),
-        ("mode='fake'", "choose one of real, sim"),
-        ("nodes=0", "at least one node"),
-        ("mode='sim', keyspaces={'k': {'mode': 'ap', 'r': 'two'}}", "keyspaces*k*integer"),
-        ("mode='sim', keyspaces={'k': 3}", "keyspaces*k*mode's name"),
-    ],
-)
-def test_a_wrong_marker_is_refused_and_named(pytester: pytest.Pytester, marker: str, said: str) -> None:
-    text = f"import pytest\n\n\n@pytest.mark.kvbus({marker})\ndef test_it(kvbus_cluster):\n    pass\n"
-    result = run(pytester, text)
-    result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines([f"*{said}*"])
+WRONG_MARKERS = {
+    "nods=3": "knows no 'nods'",
+    "mode='fake'": "choose one of real, sim",
+    "nodes=0": "at least one node",
+    "mode='sim', keyspaces={'k': {'mode': 'ap', 'r': 'two'}}": "keyspaces*k*integer",
+    "mode='sim', keyspaces={'k': 3}": "keyspaces*k*mode's name",
+}
+
+
+def test_wrong_markers_are_refused_and_named(pytester: pytest.Pytester) -> None:
+    tests = [
+        f"@pytest.mark.kvbus({marker})\ndef test_{number}(kvbus_cluster): pass\n"
+        for number, marker in enumerate(WRONG_MARKERS)
+    ]
+    result = run(pytester, "import pytest\n" + "\n".join(tests))
+    result.assert_outcomes(errors=len(WRONG_MARKERS))
+    for said in WRONG_MARKERS.values():
+        result.stdout.fnmatch_lines([f"*{said}*"])
 
 
 def test_the_simulated_cluster_says_that_it_has_no_sockets(pytester: pytest.Pytester) -> None:

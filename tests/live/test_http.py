@@ -34,6 +34,8 @@ FAMILIES = {
     "kvbus_loop_lag_seconds": "gauge",
     "kvbus_job_errors": "counter",
     "kvbus_jobs_missed": "counter",
+    "kvbus_fault_rules": "gauge",
+    "kvbus_fault_lost_frames": "counter",
 }
 
 

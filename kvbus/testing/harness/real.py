@@ -19,6 +19,7 @@ from kvbus.testing.harness.cluster import Cluster, NotConverged
 _LOOK_SECONDS = 0.05
 _ORDER_MS = 2000
 _START_SECONDS = 30.0
+_STEADY_SECONDS = 0.5
 
 
 class RealCluster(Cluster):
@@ -33,6 +34,8 @@ class RealCluster(Cluster):
         self._processes.__enter__()
         self._keyspaces = list(keyspaces)
         self._clients: list[Client] = []
+        self._lost: tuple[object, ...] = ()
+        self._steady_since = 0.0
         super().__init__(list(self._processes.nodes))
 
     @property
@@ -104,7 +107,8 @@ class RealCluster(Cluster):
         self._node(name).pause()
 
     def _wait(self, flaw: Callable[[], str], timeout_s: float) -> None:
-        end = monotonic() + timeout_s
+        self._steady_since = monotonic()
+        end = self._steady_since + timeout_s
         while said := flaw():
             if monotonic() >= end:
                 raise NotConverged(f"after {timeout_s:g} s: {said}")
@@ -119,7 +123,21 @@ class RealCluster(Cluster):
             away = [other for other in self.names if states.get(other) != "up"]
             if away:
                 return f"{name} has no link to {', '.join(away)}"
-        return ""
+        return self._unsteady()
+
+    def _unsteady(self) -> str:
+        """Say whether links were lost a moment ago: a node that stood still does not yet know what it has lost."""
+        try:
+            lost = tuple(self._stats(name)["links_lost_total"] for name in self.names)
+        except ClientError as error:
+            return str(error)
+        if lost != self._lost:
+            self._lost, self._steady_since = lost, monotonic()
+        return "" if monotonic() - self._steady_since >= _STEADY_SECONDS else "links were lost a moment ago"
+
+    def _stats(self, name: str) -> Mapping[str, object]:
+        with self._processes.client(name, deadline_ms=_ORDER_MS) as client:
+            return client.stats()
 
     def _differing(self) -> str:
         for keyspace in self._keyspaces:
