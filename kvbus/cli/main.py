@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from kvbus import __version__
-from kvbus.cli import cluster, fault, keys, load, node, partition, pause, ring, scan, status, torture
+from kvbus.cli import check_history, cluster, fault, keys, load, node, partition, pause, ring, scan, status, torture
 from kvbus.cli.demo.command import demo
 from kvbus.cli.lab import command as lab
 
@@ -40,6 +40,7 @@ app.command(rich_help_panel=_FAULTS)(pause.pause)
 app.command(rich_help_panel=_FAULTS)(pause.resume)
 app.add_typer(lab.app, name="lab", rich_help_panel=_FAULTS)
 app.command(rich_help_panel=_FAULTS)(torture.torture)
+app.command("check-history", rich_help_panel=_FAULTS)(check_history.check_history)
 
 
 def _print_version(wanted: bool) -> None:

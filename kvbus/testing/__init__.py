@@ -16,6 +16,7 @@ from kvbus.testing.lost_writes import lost_writes
 from kvbus.testing.recorder import Recorder
 from kvbus.testing.revisions import growing_revisions
 from kvbus.testing.verdict import Verdict
+from kvbus.testing.visibility import visibility
 
 __all__ = [
     "History",
@@ -35,5 +36,6 @@ __all__ = [
     "parsed_history",
     "read_history",
     "refusal",
+    "visibility",
     "write_history",
 ]

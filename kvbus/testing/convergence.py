@@ -34,17 +34,15 @@ def convergence(history: History) -> Verdict:
     silent = [line for key, nodes in compared.items() for line in _silence(key, nodes)]
     counters = {"keys": len(compared), "differing": len(differing), "silent": len(silent)}
     if differing:
-        ok, reason = (
-            False,
-            f"{len(differing):,} of {counted(len(compared), 'key')} differ between nodes: {_first(differing)}",
-        )
+        share = f"{len(differing):,} of {len(compared):,}"
+        ok, reason = False, f"{share} keys differ between nodes: {_first(differing)}"
     elif silent:
         ok, reason = None, f"final reads had no answer: {_first(silent)}; read again when the nodes are back"
     else:
         ok, reason = True, f"all nodes agree on {counted(len(compared), 'key')}, in {judged:,} final reads"
-    return Verdict(
-        checker=_CHECKER, ok=ok, reason=reason, judged=judged, details=(*differing, *silent), counters=counters
-    )
+    lines = (*differing, *silent)
+    details = lines if len(lines) > 1 else ()
+    return Verdict(checker=_CHECKER, ok=ok, reason=reason, judged=judged, details=details, counters=counters)
 
 
 def digests_converged(digests: Mapping[str, Mapping[int, Digest]]) -> Verdict:
@@ -67,7 +65,7 @@ def digests_converged(digests: Mapping[str, Mapping[int, Digest]]) -> Verdict:
     ]
     reason = f"all holders agree on {counted(len(compared), 'partition')}"
     if differing:
-        reason = f"{len(differing):,} of {counted(len(compared), 'partition')} differ: {_first(differing)}"
+        reason = f"{len(differing):,} of {len(compared):,} partitions differ: {_first(differing)}"
     return Verdict(
         checker=_CHECKER,
         ok=not differing,
@@ -87,7 +85,7 @@ def _difference(key: str, nodes: FinalReads) -> list[str]:
     parts = [f"{node} has {listed(sorted(found - shared))}" for node, found in held]
     if all(found == shared for _, found in held):
         return []
-    beside = f" beside the {len(shared):,} that all have" if shared else ""
+    beside = f", beside {counted(len(shared), 'value')} that all have" if shared else ""
     return [f"key {quoted(key)}: {', '.join(parts)}{beside}"]
 
 

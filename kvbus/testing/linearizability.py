@@ -20,8 +20,10 @@ from kvbus.testing.windows import Windows, windows
 from kvbus.testing.wording import counted, listed, quoted, seconds
 
 DEFAULT_BUDGET: Final = 500_000
-"""States a search may visit: some seconds, and some hundred MB, before it gives up."""
+"""States a search may visit before it gives up: up to a minute, and up to 200 MB."""
 
+# Finding a violation's place takes some searches more, and most of them no longer than the first.
+_EXPLAINING_BUDGET = 50_000
 _CHECKER = "linearizable"
 _LAST_STEPS = 8
 
@@ -50,7 +52,7 @@ def linearizability(history: History, *, budget: int = DEFAULT_BUDGET) -> Verdic
         if not found.decided:
             undecided.append(key)
         elif found.order is None:
-            reason, details = _explain(key, operations, budget)
+            reason, details = _explain(key, operations, min(budget, max(_EXPLAINING_BUDGET, found.visited)))
             return Verdict(checker=_CHECKER, ok=False, reason=reason, judged=judged, details=details, counters=counters)
     if undecided:
         names = listed(undecided)
@@ -76,18 +78,19 @@ def _narrowed(operations: list[Operation], until: float) -> Windows | None:
 class _Break(NamedTuple):
     """Where a history stops being linearizable.
 
-    ``order`` is a legal order of the history just before; ``ends`` are the moments of the answers among which the
-    first is that does not fit: one, unless the budget did not suffice to tell which.
+    ``order`` is a legal order of what was answered until ``since`` seconds. The first answer that does not fit came
+    after that and until ``until``: one answer did, unless some came together or the budget did not suffice.
     """
 
     order: list[Entry]
     since: float
-    ends: list[float]
+    until: float
 
 
 def _explain(key: str, operations: list[Operation], budget: int) -> tuple[str, tuple[str, ...]]:
     broken = _find_break(operations, budget)
-    culprits = [each for each in operations if each.answered and each.end in broken.ends]
+    culprits = [each for each in operations if each.answered and broken.since < (each.end or 0.0) <= broken.until]
+    culprits.sort(key=lambda each: each.end or 0.0)
     details = _about(culprits[0], operations)
     if len(culprits) > 1:
         details = [f"one of these: {culprit.describe()}" for culprit in culprits[:_LAST_STEPS]]
@@ -96,12 +99,11 @@ def _explain(key: str, operations: list[Operation], budget: int) -> tuple[str, t
         which = f", the last {_LAST_STEPS} of {len(placed):,} operations" if len(placed) > _LAST_STEPS else ""
         details.append(f"a legal order of what was answered before{which}:")
         details += [f"  {operation.describe()}" for operation in placed[-_LAST_STEPS:]]
-    where = f"key {quoted(key)}: "
-    legal = f"linearizable until {seconds(broken.since)} s" if placed else "not linearizable from its first answer on"
+    begun = f"key {quoted(key)}: " + (f"linearizable until {seconds(broken.since)} s" if placed else "not linearizable")
     if len(culprits) == 1:
-        return f"{where}{legal}; does not fit: {culprits[0].describe()}", tuple(details)
-    until = seconds(broken.ends[-1])
-    return f"{where}{legal}, not any more at {until} s; one of {len(culprits)} answers does not fit", tuple(details)
+        return f"{begun}; does not fit: {culprits[0].describe()}", tuple(details)
+    late = f"not any more at {seconds(broken.until)} s" if placed else f"at {seconds(broken.until)} s"
+    return f"{begun}, {late}; one of {len(culprits):,} answers does not fit", tuple(details)
 
 
 def _find_break(operations: list[Operation], budget: int) -> _Break:
@@ -119,17 +121,16 @@ def _find_break(operations: list[Operation], budget: int) -> _Break:
             good = middle
     # Windows are quick, but let illegal histories pass: mostly one search shows that they told the place.
     order: list[Entry] = []
-    good, middle = 0, bad - 1
-    while bad - good > 1:
+    good, unsure, middle = 0, bad, bad - 1
+    while unsure - good > 1:
         found = _judge(operations, ends[middle - 1], budget)
-        if not found.decided:
-            break
-        if found.order is None:
-            bad = middle
-        else:
+        if found.order is not None:
             good, order = middle, found.order
-        middle = (good + bad) // 2
-    return _Break(order, ends[good - 1] if good else 0.0, ends[good:bad])
+        else:
+            unsure = middle
+            bad = middle if found.decided else bad
+        middle = (good + unsure) // 2
+    return _Break(order, ends[good - 1] if good else -inf, ends[bad - 1])
 
 
 def _about(culprit: Operation, operations: list[Operation]) -> list[str]:

@@ -17,7 +17,7 @@ Source: the set workload of Jepsen (jepsen.io), with removes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import inf
 from typing import NamedTuple
 
@@ -157,15 +157,17 @@ def _end(operation: Operation) -> float:
     return inf if operation.end is None or operation.outcome == "unknown" else operation.end
 
 
-def _told(faults: list[_Fault], counters: dict[str, int]) -> Iterator[str]:
-    totals = {
-        "lost": f" of {counters['acknowledged']:,} acknowledged",
-        "resurrected": f" of {counters['removed']:,} removed",
-    }
+def _told(faults: list[_Fault], counters: Mapping[str, int]) -> Iterator[str]:
     for kind in _KINDS:
         elements = [fault.element for fault in faults if fault.kind == kind]
-        if elements:
-            yield f"{kind} {len(elements):,}{totals.get(kind, '')} elements: {listed(elements)}"
+        if not elements:
+            continue
+        count = counted(len(elements), "element")
+        if kind == "lost":
+            count = f"{len(elements):,} of {counted(counters['acknowledged'], 'acknowledged element')}"
+        elif kind == "resurrected":
+            count = f"{len(elements):,} of {counted(counters['removed'], 'removed element')}"
+        yield f"{kind} {count}: {listed(elements)}"
 
 
 def _line(fault: _Fault, judged: _Set) -> str:

@@ -18,7 +18,7 @@ Four rules keep the search narrow, and each leaves a legal order where there was
   unknown writes, then whatever can follow here could follow there.
 
 Source: J. M. Wing and C. Gong, "Testing and Verifying Concurrent Objects" (J. Parallel Distrib. Comput. 17, 1993);
-G. Lowe, "Testing for linearizability" (Concurrency and Computation 29, 2017), sections 3 and 4.
+G. Lowe, "Testing for linearizability" (Concurrency and Computation 29, 2017).
 """
 
 from __future__ import annotations

@@ -15,8 +15,9 @@ order, so that a legal order exists after it exactly if one existed before. Wher
     about its revision or its being there. In a legal order it is followed by a write that does not care, or by nothing,
     so an unknown one may be left out. One that was acknowledged is ``idle`` (what that is good for: wgl.py), unless
     its revision or, of a cas, its condition fixes its place.
+5.  *Unread values.* Values that nobody read are told apart by nobody, and count as one.
 
-Source for 3: Gibbons and Korach, "Testing Shared Memories" (SIAM J. Comput. 26, 1997), section 4.
+Source for 3: P. B. Gibbons and E. Korach, "Testing Shared Memories" (SIAM J. Comput. 26, 1997).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from typing import NamedTuple
 
 from kvbus.testing.register import OPEN, Entry
 
+# The rules feed each other. What a fourth round would find, the search finds too.
 _ROUNDS = 3
 
 
