@@ -31,13 +31,14 @@ endif
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help demo test check slow mutants lint bench lock ahead wheel-test clean
+.PHONY: help demo test check slow campaign mutants lint bench lock ahead wheel-test clean
 
 help:
 	@echo "make demo        three nodes on this machine, real data, a node's death and return"
 	@echo "make test        the tests (a minute or two)"
 	@echo "make check       what CI runs: format, lint, types, layers, tests"
 	@echo "make slow        the long tests: fifty rounds of SIGKILL and their like"
+	@echo "make campaign    three hundred simulated clusters full of faults, judged"
 	@echo "make mutants     plant bugs and see which simulated run catches each"
 	@echo "make bench       the benchmarks"
 	@echo "make wheel-test  build the wheel, install it elsewhere, run the tests against it"
@@ -56,6 +57,9 @@ check: lint
 
 slow: $(STAMP)
 	@$(PYTEST) -m slow
+
+campaign: $(STAMP)
+	@$(BIN)/kvbus torture --mode ap --seeds 1-300
 
 mutants: $(STAMP)
 	@$(BIN)/python -m tests.mutants
@@ -95,7 +99,10 @@ wheel-test: $(STAMP)
 	"$$place/venv/bin/python" -m pip --disable-pip-version-check -qq $(LOCKED); \
 	"$$place/venv/bin/python" -m pip --disable-pip-version-check -qq install --no-deps --no-index "$$place"/*.whl; \
 	mkdir "$$place/run"; cp -R pyproject.toml README.md docs tests benchmarks "$$place/run"; rm -rf "$$place/run/tests/tidy"; \
-	cd "$$place/run"; PATH="$$place/venv/bin:$$PATH" KVBUS_WHEEL=1 python -m pytest -q -o pythonpath=
+	cd "$$place/run"; export PATH="$$place/venv/bin:$$PATH" KVBUS_WHEEL=1; code=0; \
+	python -m pytest -q -o pythonpath= --ignore=tests/live --ignore=tests/interop > others.txt 2>&1 & beside=$$!; \
+	python -m pytest -q -o pythonpath= tests/live tests/interop || code=$$?; \
+	wait $$beside || code=$$?; cat others.txt; exit $$code
 
 clean:
 	@rm -rf build dist tests/interop/node/node_modules .bench .demo .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -21,12 +21,12 @@ class Timeline:
         self._planned += 1
         heapq.heappush(self._acts, (max(instant, self.now), self._planned, act))
 
-    def run(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
+    def run(self, seconds: float, until: Callable[[], bool] | None = None) -> None:
         """Let time pass, at most until ``until`` holds."""
-        end = self.now + seconds
-        while not until():
-            if not self._acts or self._acts[0][0] > end:
+        end, acts, pop = self.now + seconds, self._acts, heapq.heappop
+        while until is None or not until():
+            if not acts or acts[0][0] > end:
                 self.now = end
                 return
-            self.now, _, act = heapq.heappop(self._acts)
+            self.now, _, act = pop(acts)
             act()
