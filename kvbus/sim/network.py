@@ -36,13 +36,17 @@ _DELAY_SPREAD_SECONDS = 0.0018
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What happens to the messages of one way. Chances are 0 to 1; ``delay`` and ``jitter`` are seconds."""
+    """What happens to the messages of one way. Chances are 0 to 1; ``delay`` and ``jitter`` are seconds.
+
+    ``clog`` holds all of them until the network is healed, while heartbeats go on.
+    """
 
     loss: float = 0.0
     duplicate: float = 0.0
     overtake: float = 0.0
     delay: float = 0.0
     jitter: float = 0.0
+    clog: bool = False
 
 
 class Connection:
@@ -192,6 +196,9 @@ class Network:
     def _send_badly(
         self, connection: Connection, forth: bool, arrive: Callable[[], object], delay: float, rule: Rule
     ) -> bool:
+        if rule.clog:
+            connection.held.append((forth, arrive))
+            return True
         rng, life = self._rng, connection.life
         delay += rule.delay + rng.random() * rule.jitter
         if rng.random() < rule.loss:

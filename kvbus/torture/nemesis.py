@@ -33,10 +33,14 @@ class Nemesis:
             yield Fault(end, "heal")
 
     def bad_lines(self) -> Iterator[Fault]:
-        """Lose, delay, double and reorder messages: up to 30 per cent of them."""
+        """Lose, delay, double and reorder messages, up to 30 per cent of them, or hold all of a way."""
         rng = self._rng
         for begin, end in self._spells(1.0, 6.0):
             ways = rng.choice(["* -> *", f"{rng.choice(self._names)} -> *", f"* -> {rng.choice(self._names)}"])
+            if rng.random() < 0.2:
+                yield Fault(begin, "clog", {"ways": ways.replace("* -> *", f"{rng.choice(self._names)} -> *")})
+                yield Fault(end, "heal")
+                continue
             yield Fault(begin, "rule", {
                 "ways": ways, "loss": _rounded(rng.uniform(0, 0.3)), "duplicate": _rounded(rng.uniform(0, 0.3)),
                 "overtake": _rounded(rng.uniform(0, 0.3)), "delay": _rounded(rng.choice([0.0, 0.02, 0.2])),

@@ -15,6 +15,7 @@ _MAY_BE_NEGATIVE = ("seed", "by_ms")
 FAULT_FIELDS: Mapping[str, Mapping[str, type]] = {
     "partition": {"sides": str},
     "rule": {"ways": str, "loss": float, "duplicate": float, "overtake": float, "delay": float, "jitter": float},
+    "clog": {"ways": str},
     "heal": {},
     "kill": {"node": str},
     "lose_power": {"node": str},

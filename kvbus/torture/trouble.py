@@ -50,6 +50,9 @@ class Trouble:
             self._is_rough = True
             shares = {name: cast("float", value) for name, value in told.items() if name != "ways"}
             self._world.rule(directed_ways(str(told["ways"]), self._world.names), Rule(**shares))
+        elif fault.kind == "clog":
+            self._is_rough = True
+            self._world.rule(directed_ways(str(told["ways"]), self._world.names), Rule(clog=True))
         elif fault.kind == "heal":
             self._cut.clear()
             self._is_rough = False

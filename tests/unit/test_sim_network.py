@@ -140,6 +140,17 @@ def test_rules_are_worse_than_any_tcp(rule: Rule, seen: Callable[[list[int]], bo
     assert seen(pair.got)
 
 
+def test_a_clogged_way_stays_up_and_lets_all_through_in_order_after_the_heal() -> None:
+    pair = Pair()
+    pair.network.rule([(0, 1)], Rule(clog=True))
+    pair.send(*range(20))
+    pair.timeline.run(10.0)
+    assert (pair.told, pair.got) == ([True], [])
+    pair.network.heal()
+    pair.timeline.run(1.0)
+    assert pair.got == list(range(20))
+
+
 def test_nothing_arrives_on_a_connection_that_was_given_up() -> None:
     pair = Pair()
     pair.send(1)
