@@ -72,6 +72,15 @@ class Disk(Protocol):
         """Put ``data`` at ``path`` in one durable step: temporary file, sync, rename, directory sync."""
         ...
 
+    def sync(self, path: str) -> None:
+        """Make all that the file holds durable, whoever wrote it: a process that was killed left some of it unsynced.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            OSError: as :meth:`AppendFile.sync`.
+        """
+        ...
+
     def remove(self, path: str) -> None:
         """Remove the file durably."""
         ...

@@ -86,6 +86,14 @@ class OsDisk:
         temporary.replace(target)
         _sync_folder(target.parent)
 
+    def sync(self, path: str) -> None:
+        """Make all that the file holds durable, whoever wrote it."""
+        descriptor = os.open(self._path(path), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _sync_data(descriptor)
+        finally:
+            os.close(descriptor)
+
     def remove(self, path: str) -> None:
         """Remove the file durably."""
         target = self._path(path)

@@ -65,6 +65,12 @@ class MemoryDisk:
         self.files[path] = self.files.pop(path + ".tmp")
         self.on_step()
 
+    def sync(self, path: str) -> None:
+        """Make all that the file holds durable, whoever wrote it."""
+        if path not in self.files:
+            raise FileNotFoundError(path)
+        self.files[path].sync()
+
     def remove(self, path: str) -> None:
         """Remove the file durably."""
         if self.files.pop(path, None) is None:

@@ -52,7 +52,8 @@ SendReply = Callable[[bytes, bytes], object]
 class Process:
     """A member of a world. ``send_peer`` and ``send_reply`` carry what it sends; ``on_end`` hears of its end.
 
-    ``peers`` holds its own connections to the others, ``disk`` outlives each of its processes.
+    ``peers`` holds its own connections to the others, ``disk`` outlives each of its processes. ``ended_at`` is when the
+    last one ended.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Process:
         self._find_mode = find_mode
         self._life: object | None = None
         self.is_paused = False
+        self.ended_at = 0.0
 
     @property
     def is_up(self) -> bool:
@@ -111,6 +113,7 @@ class Process:
         self._frames: list[tuple[NodeIndex, bytes]] = []
         self._has_requests = self._is_busy = self._commit_ended = self.is_paused = False
         self._wake_at = inf
+        self._falls: Callable[[], None] | None = None
         life = self._life = object()
         for job in self.assembly.jobs:
             self._plan_job(job, life)
@@ -130,6 +133,14 @@ class Process:
             self._break_off()
             self.disk = self.disk.crash(self._rng)
             self._end(says_goodbye=False)
+
+    def fall_in_commit(self, *, loses_power: bool) -> None:
+        """End in the middle of the next commit, as SIGKILL or a power cut may have it."""
+        self._falls = self.lose_power if loses_power else self.kill
+
+    def outlive_commits(self) -> None:
+        """Take back what :meth:`fall_in_commit` ordered."""
+        self._falls = None
 
     def stop(self) -> None:
         """Begin a clean stop: finish what is under way, then close the engine and hand the hold on."""
@@ -210,7 +221,7 @@ class Process:
             self._trace.tell(self._timeline.now, self.config.name, event, fields)
         if out.commit:
             self._is_busy = True
-            self._after(self._rng.uniform(*self.sync_seconds), self._end_commit)
+            self._after(self._rng.uniform(*self.sync_seconds), self._falls or self._end_commit)
         if out.wake_at is not None and out.wake_at < self._wake_at:
             self._wake_at = out.wake_at
             # Timers fire a little late, never early: not even by a rounding between two clocks.
@@ -306,6 +317,7 @@ class Process:
     def _end(self, *, says_goodbye: bool) -> None:
         self._life = None
         self.is_paused = False
+        self.ended_at = self._timeline.now
         self._on_end(says_goodbye)
 
     def _after(self, seconds: float, act: Callable[[], object]) -> None:

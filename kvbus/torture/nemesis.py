@@ -52,8 +52,17 @@ class Nemesis:
         """Kill, cut the power of or stop nodes, one or two at a time, and start them again."""
         for begin, end in self._spells(0.2, 4.0):
             for name in self._rng.sample(self._names, self._rng.choice([1, 1, 2])):
-                yield Fault(begin, self._rng.choice(["kill", "lose_power", "lose_power", "stop"]), {"node": name})
+                yield self._crash(begin, name)
                 yield Fault(end, "start", {"node": name})
+                if self._rng.random() < 0.3:
+                    yield Fault(_rounded(end + 0.1), "lose_power", {"node": name})
+                    yield Fault(_rounded(end + 0.2), "start", {"node": name})
+
+    def _crash(self, at: float, name: str) -> Fault:
+        kind = self._rng.choice(["kill", "lose_power", "stop", "fall_in_commit", "fall_in_commit"])
+        if kind == "fall_in_commit":
+            return Fault(at, kind, {"node": name, "loses_power": self._rng.random() < 0.5})
+        return Fault(at, kind, {"node": name})
 
     def pauses(self) -> Iterator[Fault]:
         """Stop nodes where they stand for up to three seconds, longer than any silence that is waited for."""

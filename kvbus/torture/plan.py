@@ -19,6 +19,7 @@ FAULT_FIELDS: Mapping[str, Mapping[str, type]] = {
     "heal": {},
     "kill": {"node": str},
     "lose_power": {"node": str},
+    "fall_in_commit": {"node": str, "loses_power": bool},
     "stop": {"node": str},
     "start": {"node": str},
     "pause": {"node": str},

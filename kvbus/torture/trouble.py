@@ -19,14 +19,13 @@ _STEADY_SECONDS = 2.5
 class Trouble:
     """Applies a plan's faults. A fault that makes no sense now (a start of what is up) changes nothing.
 
-    ``changed_at`` is when the last fault happened. ``refused_starts`` names the nodes that did not start from what was
-    left on their disks, and why.
+    ``refused_starts`` names the nodes that did not start from what was left on their disks, and why.
     """
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._cut: dict[tuple[str, str], None] = {}
-        self.changed_at = 0.0
+        self._changed_at = 0.0
         self._is_rough = False
         self.refused_starts: list[str] = []
 
@@ -42,7 +41,7 @@ class Trouble:
         Raises:
             ConfigError: it names a node or a side that is not there.
         """
-        self.changed_at = self._world.timeline.now
+        self._changed_at = self._world.timeline.now
         told = fault.told
         if fault.kind == "partition":
             self._part(str(told["sides"]))
@@ -60,11 +59,17 @@ class Trouble:
         else:
             self._to_node(fault.kind, str(told["node"]), fault)
 
+    @property
+    def changed_at(self) -> float:
+        """When the last fault happened: some end a node later than they were ordered."""
+        return max(self._changed_at, *(process.ended_at for process in self._world.processes.values()))
+
     def mend(self) -> None:
         """End all trouble: heal the network, let everybody run, and start whoever is down."""
         self.apply(Fault(0.0, "heal"))
         for name, process in self._world.processes.items():
             process.clock.run_at(1.0)
+            process.outlive_commits()
             process.sync_seconds = process.usual_sync_seconds
             self._world.resume(name)
             if process.disk.capacity_bytes is not None:
@@ -105,6 +110,8 @@ class Trouble:
             raise ConfigError(f"the plan's {kind} names {name!r}; there are {', '.join(world.names)}")
         if kind == "start":
             self._start(name)
+        elif kind == "fall_in_commit":
+            process.fall_in_commit(loses_power=bool(fault.told["loses_power"]))
         elif kind == "run_clock":
             process.clock.run_at(cast("float", fault.told["rate"]))
         elif kind == "jump_clock":

@@ -80,6 +80,10 @@ def recover_log(disk: Disk, sink: Sink) -> LogTail:
             raise _damage(segments[index + 1], 0, "the segment's header fails its check")
         end, last_lsn = _replay_segment(disk, segment, known_end, header.last_lsn, sink)
         log_bytes += end
+    if segments:
+        # A process that was killed before its sync left records that reads show from now on and the next segment's
+        # header builds on: a power cut must not take them any more.
+        disk.sync(segment_name(segments[-1]))
     return LogTail(
         segment=segments[-1] if segments else 0,
         end=end,

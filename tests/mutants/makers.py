@@ -11,6 +11,7 @@ from kvbus.core import durably, quorum
 from kvbus.core.tick import Effects
 from kvbus.core.types import Lsn
 from kvbus.identity import IdentityFile, Papers
+from kvbus.sim.disk import MemoryDisk
 from kvbus_modes.ap import frames, siblings, writes
 from kvbus_modes.ap.batch import Batch
 from kvbus_modes.ap.causality import Context, join_all
@@ -128,7 +129,17 @@ def sibling_dropped() -> None:
     replace_function(original, newest)
 
 
+def recovered_tail_unsynced() -> None:
+    """A start builds on records that the process before it had not synced."""
+
+    def sync(self: MemoryDisk, path: str) -> None:
+        return
+
+    replace_method(MemoryDisk, "sync", sync)
+
+
 MUTANTS = [
+    Mutant("recovered-tail-unsynced", "a start leaves the last process's tail unsynced", recovered_tail_unsynced),
     Mutant("lost-dot", "a record's join leaves a sibling's dot out", lost_dot),
     Mutant("vector-in-reply", "a put answers with the record's clock", vector_in_reply),
     Mutant("skipped-sync", "the log is never synced", skipped_sync),

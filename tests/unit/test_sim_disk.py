@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from kvbus.sim.disk import MemoryDisk
+from kvbus.sim.disk import MemoryDisk, PowerCut
 from kvbus_storage import ENGINE
 from kvbus_storage.memory_engine import MemoryEngine
 
@@ -74,3 +74,28 @@ def test_every_image_of_every_step_of_a_start_and_two_commits_recovers_what_was_
     for promised, image in images:
         found = engine_on(image).get(b"\0\0\0\1\0\0k")
         assert int(found or b"0") >= promised
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_what_a_killed_process_had_not_synced_is_safe_once_the_next_one_has_built_on_it(seed: int) -> None:
+    """Kill between a commit's write and its sync, start again, write, cut the power: the log must be whole."""
+    disk = MemoryDisk()
+    engine = engine_on(disk)
+    engine.apply([b"\0\0\0\1\0\0k"], [b"synced"])
+
+    def die() -> None:
+        raise PowerCut
+
+    engine.commit()
+    engine.apply([b"\0\0\0\1\0\0k"], [b"unsynced too"])
+    disk.on_step = die
+    with pytest.raises(PowerCut):
+        engine.commit()
+    restarted = disk.kill()
+    again = engine_on(restarted)
+    assert again.get(b"\0\0\0\1\0\0k") == b"unsynced too"
+    again.apply([b"\0\0\0\1\0\0l"], [b"acknowledged"])
+    again.commit()
+    last = engine_on(restarted.crash(Random(seed)))
+    assert last.get(b"\0\0\0\1\0\0l") == b"acknowledged"
+    assert last.get(b"\0\0\0\1\0\0k") == b"unsynced too"
