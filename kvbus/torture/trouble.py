@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 from kvbus.core.sides import directed_ways, parted_ways
 from kvbus.errors import ConfigError, CorruptionError
@@ -47,8 +48,9 @@ class Trouble:
             self._part(str(told["sides"]))
         elif fault.kind == "rule":
             self._is_rough = True
-            shares = {name: cast("float", value) for name, value in told.items() if name != "ways"}
-            self._world.rule(directed_ways(str(told["ways"]), self._world.names), Rule(**shares))
+            shares = {name: value for name, value in told.items() if name != "ways"}
+            rule = replace(Rule(), **cast("dict[str, Any]", shares))
+            self._world.rule(directed_ways(str(told["ways"]), self._world.names), rule)
         elif fault.kind == "clog":
             self._is_rough = True
             self._world.rule(directed_ways(str(told["ways"]), self._world.names), Rule(clog=True))
