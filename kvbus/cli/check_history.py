@@ -56,12 +56,15 @@ def check_history(
     except (HistoryError, OSError) as error:
         _refuse(file, error, output)
         raise typer.Exit(_EXIT_USAGE) from error
+    unjudged = sum(1 for each in history.operations if each.op not in _kinds(model))
     rows = _judge(history, model, budget)
     passes = all(row.verdict.passed for row in rows if row.decides)
     if output is Output.JSON:
-        _print_object(history, model, rows, passes)
+        _print_object(history, model, rows, passes, unjudged)
     else:
         _print_table(history, model, rows, passes)
+        if unjudged:
+            complain(f"{unjudged} operations are of the other model and were not judged; judge them with its --model")
     if not passes:
         raise typer.Exit(EXIT_ERROR)
 
@@ -106,13 +109,14 @@ def _judge(history: History, model: Model, budget: int | None) -> list[Row]:
     return [Row(first, True), Row(second, second.judged > 0), Row(availability(history), False)]
 
 
-def _print_object(history: History, model: Model, rows: Sequence[Row], passes: bool) -> None:
+def _print_object(history: History, model: Model, rows: Sequence[Row], passes: bool, unjudged: int) -> None:
     print_json(
         {
             "model": model.value,
             "header": history.header,
             "operations": len(history.operations),
             "keys": len(_keys(history)),
+            "not_judged": unjudged,
             "passes": passes,
             "verdicts": [
                 {

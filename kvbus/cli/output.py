@@ -147,7 +147,7 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, wide: Seque
 
     screen = console()
     cells = [[Text(cell, no_wrap=True, overflow="ellipsis") for cell in row] for row in rows]
-    natural = [max(len(heading), *(row[n].cell_len for row in cells)) for n, heading in enumerate(headings)]
+    natural = [max([len(heading), *(row[n].cell_len for row in cells)]) for n, heading in enumerate(headings)]
     widths = _fitted(natural, [heading in wide for heading in headings], screen.width - _GAP * (len(headings) - 1))
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
     for number, heading in enumerate(headings):

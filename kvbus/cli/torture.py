@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _FAILED = 1
 _SHOWN_SEEDS = 10
+_MOST_SECONDS = 100_000.0
 
 
 def torture(
@@ -51,6 +52,8 @@ def torture(
         mode_plugin(mode)
         if theme is not None and theme not in THEMES:
             raise ConfigError(f"no theme {theme!r}; there are {', '.join(THEMES)}")
+        if not seconds <= _MOST_SECONDS:
+            raise ConfigError(f"--seconds is at most {_MOST_SECONDS:.0f}; more seeds find more than longer ones")
         campaign = Campaign(mode=mode, seeds=parse_seeds(seeds), nodes=nodes, seconds=seconds, theme=theme)
         if plan is not None or save is not None or shrink:
             failed = _one_run(campaign, plan, save, shrink, output)
@@ -84,9 +87,11 @@ def _many_runs(
                 journal.add(row)
             rows.append(row)
             advance(1, _failing(rows))
-    rows.sort(key=lambda row: str(row["seed"]).zfill(12))
+    rows.sort(key=lambda row: cast("int", row["seed"]))
     _show_campaign(campaign, rows, monotonic() - begun, processes, output)
-    return bool(_failing(rows))
+    if not rows:
+        complain("no seed was run; give it more --minutes")
+    return bool(_failing(rows)) or not rows
 
 
 def _failing(rows: list[Row]) -> int:
@@ -168,7 +173,8 @@ def _one_run(campaign: Campaign, plan: Path | None, save: Path | None, shortens:
     if plan is None and len(campaign.seeds) != 1:
         raise ConfigError("--save and --shrink take one seed: --seeds 17, or --plan FILE")
     prepare()
-    chosen = campaign.plan(campaign.seeds[0]) if plan is None else read_plan(plan.read_text(encoding="utf-8"))
+    text = "" if plan is None else plan.read_bytes().decode(errors="replace")
+    chosen = campaign.plan(campaign.seeds[0]) if plan is None else read_plan(text)
     if shortens:
         chosen = _shortened(chosen)
     result, files = run_and_save(chosen, save)
@@ -202,7 +208,7 @@ def _show_run(result: Result, files: list[Path], output: Output) -> None:
     row = row_of(result)
     if output is Output.JSON:
         plan = json.loads(result.plan.to_json())
-        print_json({**row, "plan": plan, "files": [str(file) for file in files]})
+        print_json({"plan": plan, "files": [str(file) for file in files], "seeds": [row]})
         return
     _show_verdicts([row], GAPS.get(result.plan.mode, {}))
     for verdict in result.verdicts:

@@ -14,8 +14,10 @@ from typing import Self
 
 from kvbus.client import Client
 from kvbus.core.sides import Way
+from kvbus.errors import ConfigError
 from kvbus.local.folder import HOST, PORTS_A_NODE, LocalNode, planned_node
 from kvbus.local.launch import Started, start, wait_until_ready
+from kvbus.local.process import last_line
 from kvbus.local.setup import write_configs
 from kvbus.local.toml_text import toml_text
 
@@ -32,11 +34,12 @@ class TemporaryCluster:
     """
 
     def __init__(self, count: int = 3, keyspaces: Mapping[str, Mapping[str, object]] | None = None) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="kvbus-"))
         base = _free_base_port(count)
+        self.folder = Path(tempfile.mkdtemp(prefix="kvbus-"))
         planned = [planned_node(self.folder, number, base) for number in range(count)]
         self.nodes: dict[str, LocalNode] = {node.name: node for node in planned}
         self._keyspaces = keyspaces
+        self._started: dict[str, Started] = {}
 
     def __enter__(self) -> Self:
         try:
@@ -71,8 +74,19 @@ class TemporaryCluster:
         wait_until_ready([self._launch(name)], others, _ignore)
 
     def launch(self, name: str) -> None:
-        """Start a node that does not run, and wait for nobody."""
+        """Start a node that does not run, and wait for nobody.
+
+        Raises:
+            ConfigError: it runs.
+        """
         self._launch(name)
+
+    def last_words(self, name: str) -> str | None:
+        """Return what a node said last if its process has ended by itself since its start; None while it runs."""
+        started = self._started[name]
+        if started.process.poll() is None:
+            return None
+        return last_line(started.node.log, started.log_start) or f"see {started.node.log}"
 
     def cut(self, ways: Sequence[Way]) -> None:
         """Cut directions, by the names of sender and receiver, at both of their ends."""
@@ -90,6 +104,8 @@ class TemporaryCluster:
         """End all nodes and remove their folder: nothing of it is wanted any more, so nobody stops in order."""
         for node in self.nodes.values():
             node.kill()
+        for started in self._started.values():
+            started.process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _write_configs(self) -> None:
@@ -101,7 +117,7 @@ class TemporaryCluster:
         write_configs(list(self.nodes.values()), mode="ap", extra=extra, environ=os.environ)
 
     def _order(self, names: Sequence[str], operation: str, ways: Sequence[Way]) -> None:
-        """Tell nodes what to cut or to heal; one that is down or paused keeps no rules, and its peers do it for it."""
+        """Tell nodes what to cut or to heal; one that is down or paused cannot be told, and its peers do it for it."""
         for name in names:
             node = self.nodes[name]
             if node.is_running() and not node.is_paused():
@@ -109,7 +125,12 @@ class TemporaryCluster:
                     client.admin(operation, {"ways": [list(way) for way in ways]} if ways else {})
 
     def _launch(self, name: str) -> Started:
-        started = start(self.nodes[name])
+        if self.nodes[name].is_running():
+            raise ConfigError(f"{name} is up; kill or stop it before you start it")
+        earlier = self._started.get(name)
+        if earlier is not None:
+            earlier.process.wait()
+        started = self._started[name] = start(self.nodes[name])
         self.nodes[name] = replace(started.node, pid=started.process.pid)
         return started
 

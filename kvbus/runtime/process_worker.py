@@ -44,7 +44,12 @@ class ProcessWorker:
         """End the process, with what it is doing."""
         self._closed = True
         if self._pool is not None:
+            # The pool itself would let its process finish first, and hold up the node's exit until then.
+            processes = list(self._pool._processes.values())
             self._pool.shutdown(wait=False, cancel_futures=True)
+            for process in processes:
+                process.kill()
+            self._pool = None
 
     def _ended(
         self, pool: ProcessPoolExecutor, done: Callable[[Result | Exception], object], future: Future[Result]

@@ -23,8 +23,8 @@ class Port(Protocol):
         """Return the node's end in the network."""
         ...
 
-    def deliver(self, node: int, client: int, body: bytes) -> None:
-        """Hand one request to the node; replies come to :meth:`ClientShell.take_reply`."""
+    def deliver(self, node: int, client: int, life: int, body: bytes) -> None:
+        """Hand one request to the node; replies come to :meth:`ClientShell.take_reply` with the same ``life``."""
         ...
 
 
@@ -62,10 +62,10 @@ class ClientShell:
         self.machine.submit(operation)
         self._plan()
 
-    def take_reply(self, node: int, address: str, body: bytes) -> None:
-        """Send a node's reply on its way to this client."""
+    def take_reply(self, address: str, life: int, body: bytes) -> None:
+        """Send a node's reply on its way to this client, over the connection that brought the request or not at all."""
         connection = self._connections.get(address)
-        if connection is not None and connection.far == node:
+        if connection is not None and connection.lives == life:
             self._network.send(connection, False, partial(self._received, address, body))
 
     def close(self) -> None:
@@ -114,7 +114,7 @@ class ClientShell:
         now = self._timeline.now
         for address, request_id, body in self.machine.flush(now):
             connection = self._connections[address]
-            arrive = partial(self._port.deliver, connection.far, self.end, body)
+            arrive = partial(self._port.deliver, connection.far, self.end, connection.lives, body)
             if not self._network.send(connection, True, arrive):
                 self.machine.not_sent(request_id, now)
         self._plan()

@@ -27,11 +27,21 @@ class NodeClock:
 
     def wall_ms(self) -> int:
         """Return the wall clock, in ms since 1970."""
-        return int(self.monotonic() * 1000 + self._wall_ahead_ms)
+        return self.read()[1]
+
+    def read(self) -> tuple[float, int]:
+        """Return the monotonic clock in seconds and the wall clock in ms."""
+        shown = self._shown + (self._timeline.now - self._since) * self._rate
+        return shown, int(shown * 1000 + self._wall_ahead_ms)
 
     def instant_of(self, shown: float) -> float:
         """Return the world's time at which the monotonic clock shows ``shown``."""
         return self._since + (shown - self._shown) / self._rate
+
+    def reboot(self, begins_at: float) -> None:
+        """Let the monotonic clock begin anew at ``begins_at``, as a machine's does; the wall clock goes on."""
+        self._wall_ahead_ms += (self.monotonic() - begins_at) * 1000
+        self._shown, self._since = begins_at, self._timeline.now
 
     def run_at(self, rate: float) -> None:
         """Run at another rate from now on; the monotonic clock never jumps."""

@@ -48,12 +48,14 @@ class MemoryDisk:
         """Create a file for appending, its directory entry durable."""
         if path in self.files:
             raise FileExistsError(path)
+        self._check(self.fail_write)
         self.files[path] = file = MemoryFile(self, fill_step_bytes)
         self.on_step()
         return file
 
     def replace(self, path: str, data: bytes) -> None:
         """Put ``data`` at ``path`` in one durable step."""
+        self._check(self.fail_write or self.fail_sync)
         kept = self.room_for(len(data))
         temporary = self.files.setdefault(path + ".tmp", MemoryFile(self, 0))
         temporary.data[:] = data[:kept]
@@ -73,9 +75,14 @@ class MemoryDisk:
 
     def remove(self, path: str) -> None:
         """Remove the file durably."""
+        self._check(self.fail_write or self.fail_sync)
         if self.files.pop(path, None) is None:
             raise FileNotFoundError(path)
         self.on_step()
+
+    def _check(self, fails: bool) -> None:
+        if fails:
+            raise OSError(EIO, _FAILED)
 
     def room_for(self, size: int) -> int:
         """Return how many of ``size`` more bytes fit."""

@@ -52,23 +52,33 @@ class Rule:
 class Connection:
     """One connection, opened by ``near`` to ``far``; made by :meth:`Network.connect`."""
 
-    __slots__ = ("far", "greet", "held", "latest", "life", "near", "on_change", "silent_since", "trying")
+    __slots__ = (
+        "far",
+        "greet",
+        "held",
+        "is_up",
+        "latest",
+        "life",
+        "lives",
+        "near",
+        "on_change",
+        "silent_since",
+        "trying",
+    )
 
     def __init__(self, near: int, far: int, greet: Callable[[], bool], on_change: Callable[[bool], object]) -> None:
         self.near = near
         self.far = far
         self.greet = greet
         self.on_change = on_change
+        # is_up: the near end may send. life: what was sent in it still arrives, also after the sender's end.
+        self.is_up = False
         self.life: object | None = None
+        self.lives = 0
         self.trying = False
         self.silent_since: object | None = None
         self.latest = [0.0, 0.0]
         self.held: list[tuple[bool, Callable[[], object]]] = []
-
-    @property
-    def is_up(self) -> bool:
-        """Say whether the near end may send."""
-        return self.life is not None
 
 
 class Network:
@@ -99,7 +109,7 @@ class Network:
 
     def disconnect(self, connection: Connection) -> None:
         """Give a connection up; nothing arrives on it any more."""
-        connection.life = None
+        connection.is_up, connection.life = False, None
         self._connections.pop((connection.near, connection.far), None)
 
     def seat(self, end: int, beside: int | None) -> None:
@@ -111,9 +121,9 @@ class Network:
 
         Nothing tells whether it arrives.
         """
-        life = connection.life
-        if life is None:
+        if not connection.is_up:
             return False
+        life = connection.life
         delay = _DELAY_SECONDS + self._rng.random() * _DELAY_SPREAD_SECONDS
         if self._rules:
             rule = self._rules.get(self._way(connection, forth))
@@ -125,11 +135,13 @@ class Network:
         return True
 
     def appear(self, end: int) -> None:
-        """Let the process at ``end`` be there: connections to it are made anew."""
+        """Let the process at ``end`` be there: connections to it are made anew, and nothing old reaches it."""
         self._present[end] = None
         for connection in self._of(end):
-            if connection.life is not None and connection.far == end:
-                self._lose_soon(connection, _GOODBYE_SECONDS)
+            if connection.far == end:
+                connection.life, connection.silent_since = None, None
+                if connection.is_up:
+                    self._lose_soon(connection, _GOODBYE_SECONDS)
             self._consider(connection)
 
     def vanish(self, end: int, *, says_goodbye: bool) -> None:
@@ -138,9 +150,8 @@ class Network:
         self._paused.pop(end, None)
         for connection in self._of(end):
             if connection.near == end:
-                connection.life = None
-                connection.trying = False
-            elif connection.life is not None:
+                connection.is_up = connection.trying = False
+            elif connection.is_up:
                 if says_goodbye and not self._is_blocked(connection):
                     self._lose_soon(connection, _GOODBYE_SECONDS)
                 else:
@@ -215,7 +226,7 @@ class Network:
         return True
 
     def _arrive(self, connection: Connection, life: object, forth: bool, arrive: Callable[[], object]) -> None:
-        if connection.life is not life:
+        if connection.life is not life or life is None:
             self.lost_messages += 1
         elif self._cut and self._is_cut(connection, forth):
             connection.held.append((forth, arrive))
@@ -224,7 +235,7 @@ class Network:
 
     def _consider(self, connection: Connection) -> None:
         """Plan to establish a connection that is not up, where that is possible now."""
-        if connection.life is None and not connection.trying and not self._is_broken(connection):
+        if not connection.is_up and not connection.trying and not self._is_broken(connection):
             connection.trying = True
             self._timeline.at(
                 self._timeline.now + self._rng.uniform(*_RECONNECT_SECONDS), partial(self._establish, connection)
@@ -233,17 +244,18 @@ class Network:
     def _establish(self, connection: Connection) -> None:
         connection.trying = False
         is_kept = self._connections.get((connection.near, connection.far)) is connection
-        if not is_kept or connection.life is not None or self._is_broken(connection):
+        if not is_kept or connection.is_up or self._is_broken(connection):
             return
-        if not connection.greet():
+        if not connection.greet() or connection.far not in self._present:
             self._consider(connection)
             return
-        connection.life, connection.silent_since = object(), None
+        connection.is_up, connection.life, connection.silent_since = True, object(), None
+        connection.lives += 1
         connection.held.clear()
         connection.on_change(True)
 
     def _fall_silent(self, connection: Connection) -> None:
-        if connection.life is None or connection.silent_since is not None:
+        if not connection.is_up or connection.silent_since is not None:
             return
         mark = connection.silent_since = object()
         wait = SILENCE_SECONDS + self._rng.random() * _SILENCE_JITTER_SECONDS
@@ -258,9 +270,9 @@ class Network:
         self._timeline.at(self._timeline.now + seconds, partial(self._lose, connection, connection.life))
 
     def _lose(self, connection: Connection, life: object) -> None:
-        if connection.life is not life or life is None:
+        if connection.life is not life or not connection.is_up:
             return
-        connection.life, connection.silent_since = None, None
+        connection.is_up, connection.life, connection.silent_since = False, None, None
         self.lost_messages += len(connection.held)
         connection.held.clear()
         connection.on_change(False)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from errno import ENOSPC
 from functools import partial
 from math import inf
 from random import Random
@@ -40,6 +39,7 @@ from kvbus.sim.trace import Trace
 from kvbus.wire.client_replies import encode_reply
 
 _SYNC_SECONDS = (0.0001, 0.0006)
+_UPTIME_SECONDS = (10.0, 1e6)
 _DRAIN_SECONDS = 5.0
 _DRAIN_STEP_SECONDS = 0.01
 _SYNC_CHECK_SECONDS = 0.1
@@ -73,6 +73,7 @@ class Process:
         self.index = topology.index[config.name]
         self.disk = MemoryDisk()
         self.clock = NodeClock(timeline)
+        self.clock.reboot(rng.uniform(*_UPTIME_SECONDS))
         self.usual_sync_seconds = self.sync_seconds = _SYNC_SECONDS
         self.peers: dict[NodeIndex, Connection] = {}
         self._topology = topology
@@ -132,6 +133,7 @@ class Process:
         if self._life is not None:
             self._break_off()
             self.disk = self.disk.crash(self._rng)
+            self.clock.reboot(self._rng.uniform(*_UPTIME_SECONDS))
             self._end(says_goodbye=False)
 
     def fall_in_commit(self, *, loses_power: bool) -> None:
@@ -187,8 +189,7 @@ class Process:
         try:
             self._identity.save(replace(self._papers, hold_floor=None))
         except OSError as error:
-            if error.errno != ENOSPC:
-                self._fail(error)
+            self._trace.tell(self._timeline.now, self.config.name, "peers_not_remembered", {"reason": str(error)})
 
     def _arrived(self) -> None:
         if self._is_busy or self.is_paused:
@@ -204,7 +205,7 @@ class Process:
             self._step(tick)
 
     def _tick(self) -> Tick:
-        return Tick(self.clock.monotonic(), self.clock.wall_ms())
+        return Tick(*self.clock.read())
 
     def _step(self, tick: Tick) -> None:
         out = Effects()
@@ -224,13 +225,20 @@ class Process:
             self._after(self._rng.uniform(*self.sync_seconds), self._falls or self._end_commit)
         if out.wake_at is not None and out.wake_at < self._wake_at:
             self._wake_at = out.wake_at
-            # Timers fire a little late, never early: not even by a rounding between two clocks.
-            wait = max(self.clock.instant_of(out.wake_at) - self._timeline.now, 0.0) + _TIMER_SECONDS
-            self._after(wait, partial(self._woken, out.wake_at))
+            self._plan_wake(out.wake_at)
+
+    def _plan_wake(self, due: float) -> None:
+        # Timers fire a little late, never early: not even by a rounding between two clocks.
+        wait = max(self.clock.instant_of(due) - self._timeline.now, 0.0) + _TIMER_SECONDS
+        self._after(wait, partial(self._woken, due))
 
     def _woken(self, due: float) -> None:
         """Step without an arrival, unless an earlier wake-up has been here or a later turn will do it."""
         if due != self._wake_at or due == inf or self.is_paused:
+            return
+        if self.clock.monotonic() < due:
+            # The clock runs slower than when this was planned.
+            self._plan_wake(due)
             return
         if self._is_busy:
             self._after(_DRAIN_STEP_SECONDS / 10, partial(self._woken, due))
@@ -265,14 +273,18 @@ class Process:
 
     def _plan_job(self, job: Job, life: object) -> None:
         def run() -> None:
-            if not self._is_busy and not self.is_paused:
-                try:
-                    job.run()
-                except ReadOnly:
-                    pass
-                except OSError as error:
-                    self._fail(error)
-                    return
+            if self._is_busy or self.is_paused:
+                self._after(_DRAIN_STEP_SECONDS / 10, run)
+                return
+            try:
+                job.run()
+            except ReadOnly as error:
+                self._trace.tell(
+                    self._timeline.now, self.config.name, "job_failed", {"job": job.name, "error": str(error)}
+                )
+            except OSError as error:
+                self._fail(error)
+                return
             self._after(job.every_seconds, run)
 
         self._after(job.every_seconds, run)

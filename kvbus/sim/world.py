@@ -16,6 +16,7 @@ from kvbus.core.ring import key_hash, partition_of
 from kvbus.core.sides import Way, parted_ways
 from kvbus.core.topology import Member, Topology
 from kvbus.core.types import NodeIndex
+from kvbus.errors import ConfigError
 from kvbus.plugins import mode_plugin
 from kvbus.ports.mode import Limits, ModePlugin
 from kvbus.sim.client import ClientShell, SimClient
@@ -53,6 +54,8 @@ class World:
         spaces = keyspaces or {DEFAULT_KEYSPACE: Keyspace(name=DEFAULT_KEYSPACE, n=n, r=min(2, n), w=min(2, n))}
         members = tuple(Member(name=name, client=address_of(name), peer="", gossip="") for name in self.names)
         self.topology = Topology.first(members=members, partitions=partitions, replicas=n)
+        # The order of short ids, which is not that of the numbers from ten nodes on.
+        self._name_of = [member.name for member in self.topology.members]
         self._clients: dict[int, ClientShell] = {}
         self.processes: dict[str, Process] = {}
         for name in self.names:
@@ -66,8 +69,14 @@ class World:
             self.start(name)
 
     def start(self, name: str) -> None:
-        """Start a node that is down, from its disk."""
+        """Start a node that is down, from its disk.
+
+        Raises:
+            ConfigError: it is up; or, as CorruptionError and OSError, what the real node would end with.
+        """
         process = self.processes[name]
+        if process.is_up:
+            raise ConfigError(f"{name} is up; kill or stop it before you start it")
         process.start()
         self._tell(name, "started")
         self.network.appear(process.index)
@@ -83,7 +92,8 @@ class World:
         self.processes[name].lose_power()
 
     def stop(self, name: str) -> None:
-        """Begin a node's clean stop."""
+        """Begin a node's clean stop; a paused one must go on for that, as with SIGTERM and SIGCONT."""
+        self.resume(name)
         self._tell(name, "stopping")
         self.processes[name].stop()
 
@@ -158,7 +168,7 @@ class World:
     def owners(self, keyspace: str, key: bytes) -> list[str]:
         """Return the replicas of a key, in preference order."""
         row = self.topology.owners[partition_of(key_hash(keyspace, key), self.topology.shift)]
-        return [self.names[index] for index in row]
+        return [self._name_of[index] for index in row]
 
     def digests(self, keyspace: str) -> dict[str, dict[int, str]]:
         """Return a digest of each node's own copy of each partition that it owns; equal copies have equal ones."""
@@ -168,13 +178,17 @@ class World:
             if process.is_up
         }
 
+    def name_of(self, node: NodeIndex) -> str:
+        """Return the name that belongs to a short id."""
+        return self._name_of[node]
+
     def index_of(self, address: str) -> int:
         """Return the node at an address (the client's port)."""
         return self.topology.index[address.removeprefix(address_of(""))]
 
-    def deliver(self, node: int, client: int, body: bytes) -> None:
+    def deliver(self, node: int, client: int, life: int, body: bytes) -> None:
         """Hand a client's request to a node (the client's port)."""
-        self.processes[self.names[node]].take_requests(b"%d" % client, [body])
+        self.processes[self._name_of[node]].take_requests(b"%d:%d" % (client, life), [body])
 
     def _add(self, config: NodeConfig, find_mode: Callable[[str], ModePlugin]) -> None:
         me = self.topology.index[config.name]
@@ -192,26 +206,25 @@ class World:
 
     def _greet(self, near: NodeIndex, far: NodeIndex) -> bool:
         """Say near's hello to far, as the peer ports do; a refused one is told and tried again."""
-        greeted = self.processes[self.names[far]]
-        hello = self.processes[self.names[near]].assembly.handshake.own
+        greeted = self.processes[self._name_of[far]]
+        hello = self.processes[self._name_of[near]].assembly.handshake.own
         handshake = greeted.assembly.handshake
         before = handshake.known.get(hello.name)
         refusal = handshake.judge(hello)
         if refusal is not None:
-            self._tell(self.names[far], f"refused {hello.name}: {refusal}")
+            self._tell(self._name_of[far], f"refused {hello.name}: {refusal}")
             return False
         if handshake.known[hello.name] != before:
             greeted.remember_peers()
         return True
 
     def _send_peer(self, me: NodeIndex, peer: NodeIndex, frames: list[bytes]) -> None:
-        connection = self.processes[self.names[me]].peers[peer]
-        self.network.send(connection, True, partial(self.processes[self.names[peer]].take_frames, me, frames))
+        connection = self.processes[self._name_of[me]].peers[peer]
+        self.network.send(connection, True, partial(self.processes[self._name_of[peer]].take_frames, me, frames))
 
     def _send_reply(self, me: NodeIndex, routing_id: bytes, body: bytes) -> None:
-        shell = self._clients.get(int(routing_id))
-        if shell is not None:
-            shell.take_reply(me, address_of(self.names[me]), body)
+        client, life = routing_id.split(b":")
+        self._clients[int(client)].take_reply(address_of(self._name_of[me]), int(life), body)
 
     def _ends(self, ways: Sequence[Way]) -> list[tuple[int, int]]:
         index = self.topology.index

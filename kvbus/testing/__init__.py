@@ -6,6 +6,8 @@ judges: any store's histories can be checked. docs/HISTORIES.md has the format a
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from kvbus.errors import HistoryError
 from kvbus.testing.availability import availability, refusal
 from kvbus.testing.convergence import convergence, digests_converged
@@ -18,10 +20,17 @@ from kvbus.testing.revisions import growing_revisions
 from kvbus.testing.verdict import Verdict
 from kvbus.testing.visibility import visibility
 
+if TYPE_CHECKING:
+    from kvbus.testing.harness.cluster import Cluster, NotConverged
+
+_OF_THE_HARNESS = ("Cluster", "NotConverged")
+
 __all__ = [
+    "Cluster",
     "History",
     "HistoryError",
     "Kind",
+    "NotConverged",
     "Operation",
     "Outcome",
     "Recorder",
@@ -39,3 +48,12 @@ __all__ = [
     "visibility",
     "write_history",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Load the harness's names on first use: the checkers alone need nothing but the standard library."""
+    if name in _OF_THE_HARNESS:
+        from kvbus.testing.harness import cluster
+
+        return getattr(cluster, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

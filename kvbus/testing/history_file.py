@@ -14,6 +14,7 @@ from kvbus.errors import HistoryError
 from kvbus.testing.history import History, Kind, Operation, Outcome
 
 VERSION = 1
+_MOST_SECONDS = 1e12
 _MARK = "kvbus_history"
 _REQUIRED = ("client", "op", "key", "start")
 _EXAMPLE = '{"client": 1, "op": "get", "key": "k", "start": 0.5}'
@@ -143,5 +144,7 @@ def _check_type(name: str, value: object) -> None:
     is_right = isinstance(value, types) and isinstance(value, bool) == (bool in types)
     if is_right and isinstance(value, list):
         is_right = all(isinstance(each, str) for each in cast("list[object]", value))
+    if is_right and float in types and abs(cast("float", value)) > _MOST_SECONDS:
+        is_right = False
     if not is_right:
         raise HistoryError(f"{name} must be {wanted}, not {json.dumps(value, ensure_ascii=False)[:80]}")

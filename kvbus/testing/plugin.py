@@ -13,7 +13,7 @@ Source: docs/TESTING.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MODES = ("real", "sim")
 _DEFAULT_NODES = 3
+_MOST_NODES = 100
 _REPLICAS = 3
 _KNOWN = ("nodes", "mode", "keyspaces", "seed")
 
@@ -53,13 +54,24 @@ def kvbus_cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     keyspaces = {"default": "ap", **cast("Mapping[str, Any]", asked.get("keyspaces", {}))}
     if mode not in MODES:
         raise pytest.UsageError(f"kvbus mode {mode!r}: choose one of {', '.join(MODES)}")
-    if nodes < 1:
-        raise pytest.UsageError(f"a kvbus cluster has at least one node, not {nodes}")
+    if type(nodes) is not int or not 1 <= nodes <= _MOST_NODES:
+        raise pytest.UsageError(f"a kvbus cluster has at least one node and at most {_MOST_NODES}, not {nodes!r}")
     cluster = _simulated(nodes, keyspaces, seed) if mode == "sim" else _real(nodes, keyspaces)
     try:
         yield cluster
     finally:
         cluster.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Tell below a failure how to have the same simulated run again."""
+    report = yield
+    cluster = getattr(item, "funcargs", {}).get("kvbus_cluster")
+    seed = getattr(cluster, "seed", None)
+    if report.failed and seed is not None:
+        report.sections.append(("kvbus_cluster", f"repeat with: --kvbus-mode sim --kvbus-seed {seed}"))
+    return report
 
 
 def _asked(request: pytest.FixtureRequest) -> dict[str, object]:

@@ -24,7 +24,8 @@ def visibility(history: History) -> Verdict:
         reason = f"{len(misses)} of {judged} reads missed an element whose add had been acknowledged before"
     else:
         reason = f"all {judged} reads showed what had been acknowledged before they began"
-    return Verdict(checker="visible", ok=not misses, reason=reason, judged=judged, details=tuple(misses[:_SHOWN]))
+    ok = None if not judged else not misses
+    return Verdict(checker="visible", ok=ok, reason=reason, judged=judged, details=tuple(misses[:_SHOWN]))
 
 
 def _misses(operations: list[Operation], reads: list[Operation]) -> list[str]:

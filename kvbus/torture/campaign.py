@@ -8,6 +8,8 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from hashlib import blake2b
+from importlib.util import find_spec
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,6 +21,8 @@ from kvbus.torture.plan import Plan
 from kvbus.torture.run import Result, run_plan
 
 _YOUNG_OBJECTS = 50_000
+_MOST_SEEDS = 1_000_000
+_PACKAGES = ("kvbus", "kvbus_modes", "kvbus_storage")
 _AHEAD = 2
 """Seeds handed out for each process beyond the one it works on."""
 
@@ -106,13 +110,17 @@ class Journal:
 
     def __init__(self, path: Path, campaign: Campaign) -> None:
         self._path = path
-        self._settings = campaign.settings()
+        self._header = {"kvbus_campaign": 1, **campaign.settings(), "code": code_digest()}
         self.done: dict[int, Row] = {}
-        if path.exists():
-            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-                self._take(number, line)
-        else:
-            self._write({"kvbus_campaign": 1, **self._settings})
+        text = path.read_bytes().decode(errors="replace") if path.exists() else ""
+        if not text:
+            self._write(self._header)
+            return
+        for number, line in enumerate(text.splitlines(), 1):
+            self._take(number, line)
+        if not text.endswith("\n"):
+            with path.open("a", encoding="utf-8") as file:
+                file.write("\n")
 
     def add(self, row: Row) -> None:
         """Keep one seed's outcome."""
@@ -120,21 +128,35 @@ class Journal:
 
     def _take(self, number: int, line: str) -> None:
         try:
-            found = cast("dict[str, object]", json.loads(line))
-        except ValueError:
-            # The last line of a campaign that was killed may be torn; its seed runs again.
-            return
+            found: object = json.loads(line)
+        except (ValueError, RecursionError):
+            found = None
         if number == 1:
-            if found != {"kvbus_campaign": 1, **self._settings}:
+            if found != self._header:
                 raise ConfigError(
-                    f"{self._path} belongs to another campaign ({line.strip()[:120]}); name another file with --resume"
+                    f"{self._path} belongs to another campaign or another version of the code ({line.strip()[:160]}); "
+                    "name another file with --resume"
                 )
             return
-        self.done[cast("int", found["seed"])] = found
+        # The last line of a campaign that was killed may be torn; its seed runs again.
+        row = cast("dict[str, object]", found) if isinstance(found, dict) else {}
+        if type(row.get("seed")) is int and type(row.get("verdicts")) is dict and type(row.get("failed")) is list:
+            self.done[cast("int", row["seed"])] = row
 
     def _write(self, found: Row) -> None:
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(found) + "\n")
+
+
+def code_digest() -> str:
+    """Return a digest of kvbus's own source: outcomes of other code say nothing about this one."""
+    digest = blake2b(digest_size=8)
+    for package in _PACKAGES:
+        spec = find_spec(package)
+        for folder in (spec.submodule_search_locations or ()) if spec else ():
+            for file in sorted(Path(folder).rglob("*.py")):
+                digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -148,7 +170,10 @@ def parse_seeds(text: str) -> list[int]:
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
             raise ConfigError(f"{text!r} names no seeds; write 1-300, or 4,17,23")
-        seeds.update(dict.fromkeys(range(int(first), int(last or first) + 1)))
+        numbers = range(int(first), int(last or first) + 1)
+        if not 0 < len(numbers) <= _MOST_SEEDS:
+            raise ConfigError(f"{part.strip()!r}: write the smaller seed first, and at most {_MOST_SEEDS} of them")
+        seeds.update(dict.fromkeys(numbers))
     return list(seeds)
 
 

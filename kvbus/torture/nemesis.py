@@ -164,6 +164,7 @@ THEMES: dict[str, tuple[str, ...]] = {
     "pauses": ("pauses",),
     "clocks": ("clocks", "partitions"),
     "disks": ("disks",),
+    "disks and cuts": ("disks", "partitions"),
     "swizzle": ("swizzle",),
     "storm": ("partitions", "crashes", "pauses", "clocks"),
 }

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, cast
 
+from kvbus.core.sides import directed_ways, parted_ways
 from kvbus.errors import ConfigError
 
 PLAN_FORMAT = 1
 _MAY_BE_NEGATIVE = ("seed", "by_ms")
+_MOST = 1_000_000_000
+_PARTITIONS = tuple(1 << bits for bits in range(13))
 
 FAULT_FIELDS: Mapping[str, Mapping[str, type]] = {
     "partition": {"sides": str},
@@ -79,7 +82,7 @@ def read_plan(text: str) -> Plan:
     """
     try:
         found: object = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"a plan is a JSON document: {error}") from error
     if not isinstance(found, dict) or cast("dict[str, object]", found).get("kvbus_plan") != PLAN_FORMAT:
         raise ConfigError(f'a plan is a JSON object with "kvbus_plan": {PLAN_FORMAT}; kvbus torture --save writes one')
@@ -94,7 +97,38 @@ def read_plan(text: str) -> Plan:
         values[name] = _faults(value) if name == "faults" else _checked(name, value, type(_default(name)))
     if "seed" not in values:
         raise ConfigError('a plan names its "seed"')
-    return replace(_DEFAULTS, **cast("dict[str, Any]", values))
+    plan = replace(_DEFAULTS, **cast("dict[str, Any]", values))
+    _check_together(plan)
+    return plan
+
+
+def _check_together(plan: Plan) -> None:
+    """See that nodes, sides and chances are such as there are.
+
+    Raises:
+        ConfigError: one is not; the message names the fault.
+    """
+    if not (1 <= plan.nodes <= 100 and 1 <= plan.replicas <= plan.nodes and plan.keys and plan.rate and plan.seconds):
+        raise ConfigError("a plan has 1 to 100 nodes, 1 to nodes replicas, and keys, a rate and seconds above 0")
+    if plan.partitions not in _PARTITIONS:
+        raise ConfigError(f"partitions is {plan.partitions}; it should be a power of two up to {_PARTITIONS[-1]}")
+    names = [f"n{number + 1}" for number in range(plan.nodes)]
+    for number, fault in enumerate(plan.faults):
+        place, told = f"faults[{number}] ({fault.kind})", fault.told
+        try:
+            if "sides" in told:
+                parted_ways(str(told["sides"]), names)
+            if "ways" in told:
+                directed_ways(str(told["ways"]), names)
+        except ConfigError as error:
+            raise ConfigError(f"{place}: {error}") from None
+        if told.get("node", names[0]) not in names:
+            raise ConfigError(f"{place}: no node {told['node']!r}; there are: {', '.join(names)}")
+        for name in ("loss", "duplicate", "overtake"):
+            if not 0.0 <= cast("float", told.get(name, 0.0)) <= 1.0:
+                raise ConfigError(f"{place}: {name} is a chance from 0 to 1")
+        if not 0.01 <= cast("float", told.get("rate", 1.0)) <= 100.0:
+            raise ConfigError(f"{place}: a clock's rate is from 0.01 to 100")
 
 
 def _default(name: str) -> object:
@@ -132,10 +166,11 @@ def _checked(name: str, value: object, kind: type) -> object:
     """Return ``value`` if it is of ``kind``; a whole number may stand for a float."""
     if kind is float and type(value) is int:
         value = float(value)
-    if type(value) is not kind or (
-        kind in (int, float) and name != "seed" and cast("float", value) < 0 and "by_ms" not in name
-    ):
-        raise ConfigError(f"{name} is {value!r}; it should be a {kind.__name__}, not negative")
+    if type(value) is not kind:
+        raise ConfigError(f"{name} is {value!r}; it should be a {kind.__name__}")
+    least = -_MOST if name.endswith(_MAY_BE_NEGATIVE) else 0
+    if isinstance(value, int | float) and not least <= value <= _MOST:
+        raise ConfigError(f"{name} is {value!r}; it should be from {least} to {_MOST}")
     return value
 
 

@@ -17,15 +17,15 @@ _HEALTHY_SHARE = 0.999
 class ReachRecorder(Recorder):
     """A recorder that also notes which operations had to be answered.
 
-    Such an operation began and ended in one steady state of the faults, at a node that worked with an owner of
-    the key; one with demands, where all owners worked with one another.
+    Such an operation began and ended in one steady state of what concerns its node and the key's owners, and its node
+    worked with an owner; where it makes demands, all of them worked with one another. Final reads owe nothing.
     """
 
     def __init__(self, world: World, trouble: Trouble, header: Mapping[str, object]) -> None:
         super().__init__(header)
         self._world = world
         self._trouble = trouble
-        self._since: dict[int, float] = {}
+        self._since: dict[int, tuple[list[str], float]] = {}
         self._owed = self._given = 0
         self._refused: list[Operation] = []
 
@@ -51,12 +51,12 @@ class ReachRecorder(Recorder):
         number = super().begin(
             at, client, op, key, value=value, expected=expected, element=element, node=node, final=final
         )
-        owners = self._world.owners("default", key.encode())
-        if node is not None:
-            trouble = self._trouble
+        if node is not None and not final:
+            owners, trouble = self._world.owners("default", key.encode()), self._trouble
             is_firm = key.startswith(FIRM_KEYS)
             if trouble.steady_circle(node, owners) if is_firm else trouble.steady_reach(node, owners):
-                self._since[number] = trouble.changed_at
+                nodes = [node, *owners]
+                self._since[number] = (nodes, trouble.changed_at(nodes))
         return number
 
     def end(
@@ -72,7 +72,8 @@ class ReachRecorder(Recorder):
     ) -> Operation:
         """Record what the client was told; see :meth:`Recorder.end`."""
         operation = super().end(number, at, outcome, found=found, rev=rev, degraded=degraded, error=error)
-        if self._since.pop(number, None) == self._trouble.changed_at:
+        owed = self._since.pop(number, None)
+        if owed is not None and owed[1] == self._trouble.changed_at(owed[0]):
             self._owed += 1
             if outcome == "ok":
                 self._given += 1
@@ -80,11 +81,9 @@ class ReachRecorder(Recorder):
                 self._refused.append(operation)
         return operation
 
-    def availability(self) -> Verdict:
+    def reach(self) -> Verdict:
         """Judge the operations that had to be answered."""
         share = self._given / self._owed if self._owed else 1.0
         reason = f"{self._given} of {self._owed} operations that a side with a copy had to answer were answered"
         details = tuple(f"{operation.key}: {operation.describe()}" for operation in self._refused[:5])
-        return Verdict(
-            checker="availability", ok=share >= _HEALTHY_SHARE, reason=reason, judged=self._owed, details=details
-        )
+        return Verdict(checker="reach", ok=share >= _HEALTHY_SHARE, reason=reason, judged=self._owed, details=details)

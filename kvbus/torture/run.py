@@ -23,6 +23,15 @@ from kvbus.torture.workload import DEADLINE_MS, FIRM_KEYS, Runner, Script, Shopp
 _LAST_ANSWERS_SECONDS = DEADLINE_MS / 1000 + 1.0
 _REPAIR_SECONDS = 10.0
 _READING_SECONDS = 60.0
+_HONEST_ERRORS = (
+    "timeout",
+    "no_quorum",
+    "unreachable",
+    "read_only",
+    "shutting_down",
+    "overloaded",
+    "too_many_siblings",
+)
 # An add is a read and a write, each with a deadline after which the client waits a little for the node's own word.
 _LATEST_ANSWER_SECONDS = 2 * (DEADLINE_MS / 1000 + MARGIN_SECONDS + 2 * SWEEP_SECONDS)
 
@@ -88,6 +97,7 @@ class _Scene:
         self._shoppers = [self._shopper(number, name) for number, name in enumerate(world.names)]
         self._shells = [world.open_shell(name, beside=name) for name in world.names]
         self._played = self._read_all = 0
+        self._digests: dict[str, dict[int, str]] = {}
 
     def play(self) -> None:
         """Let everything happen, up to the final reads."""
@@ -101,6 +111,8 @@ class _Scene:
         world.settle()
         world.timeline.run(_REPAIR_SECONDS)
         keys = sorted({operation.key for operation in self.recorder.history().operations})
+        # Before the final reads, which may repair what they read.
+        self._digests = self._world.digests("default")
         self._played = self._count()
         self._read(keys, {"r": plan.replicas}, readers=1)
         self._read_all = self._count()
@@ -112,14 +124,16 @@ class _Scene:
         durable = History(operations[: self._read_all])
         usual = History(operations[: self._played] + operations[self._read_all :])
         firm = History(tuple(each for each in operations[: self._played] if each.key.startswith(FIRM_KEYS)))
+        visible = [visibility(firm)] if any(each.op == "read" for each in firm.operations) else []
         return (
             self._started(),
             self._answered(),
+            self._honest(),
             replace(lost_writes(durable), checker="durable"),
-            visibility(firm),
-            self.recorder.availability(),
+            *visible,
+            self.recorder.reach(),
             replace(lost_writes(usual), checker="lost_writes"),
-            digests_converged(self._world.digests("default")),
+            digests_converged(self._digests),
         )
 
     def _read(self, keys: list[str], demand: dict[str, int], *, readers: int) -> None:
@@ -144,6 +158,12 @@ class _Scene:
         refused = self._trouble.refused_starts
         reason = refused[0] if refused else "every node started from what its disk held"
         return Verdict(checker="recovery", ok=not refused, reason=reason, judged=len(self._world.names))
+
+    def _honest(self) -> Verdict:
+        operations = self.recorder.history().operations
+        odd = [each for each in operations if each.error is not None and each.error not in _HONEST_ERRORS]
+        reason = f"{odd[0].key}: {odd[0].describe()}" if odd else "every error was one that faults explain"
+        return Verdict(checker="honest", ok=not odd, reason=reason, judged=len(operations))
 
     def _answered(self) -> Verdict:
         operations = self.recorder.history().operations

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
-from kvbus.core.sides import directed_ways, parted_ways
+from kvbus.core.sides import Way, directed_ways, parted_ways
 from kvbus.errors import ConfigError, CorruptionError
 from kvbus.sim.network import Rule
 from kvbus.sim.process import Process
 from kvbus.sim.world import World
 from kvbus.torture.plan import Fault
 
+_STOPPING_SECONDS = 0.05
 _STEADY_SECONDS = 2.5
 """How long after a change links may still be found silent, lost or made again."""
 
@@ -25,8 +27,10 @@ class Trouble:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._cut: dict[tuple[str, str], None] = {}
-        self._changed_at = 0.0
+        self._cut: dict[Way, None] = {}
+        self._changed: dict[str, float] = {}
+        self._ways_changed: dict[Way, float] = {}
+        self._lines_changed_at = 0.0
         self._is_rough = False
         self.refused_starts: list[str] = []
 
@@ -42,29 +46,31 @@ class Trouble:
         Raises:
             ConfigError: it names a node or a side that is not there.
         """
-        self._changed_at = self._world.timeline.now
-        told = fault.told
+        now, told = self._world.timeline.now, fault.told
         if fault.kind == "partition":
             self._part(str(told["sides"]))
         elif fault.kind == "rule":
-            self._is_rough = True
+            self._is_rough, self._lines_changed_at = True, now
             shares = {name: value for name, value in told.items() if name != "ways"}
             rule = replace(Rule(), **cast("dict[str, Any]", shares))
             self._world.rule(directed_ways(str(told["ways"]), self._world.names), rule)
         elif fault.kind == "clog":
-            self._is_rough = True
+            self._is_rough, self._lines_changed_at = True, now
             self._world.rule(directed_ways(str(told["ways"]), self._world.names), Rule(clog=True))
         elif fault.kind == "heal":
-            self._cut.clear()
-            self._is_rough = False
-            self._world.heal()
+            self._heal()
         else:
+            if not fault.kind.endswith("_clock"):
+                self._changed[str(told["node"])] = now
             self._to_node(fault.kind, str(told["node"]), fault)
 
-    @property
-    def changed_at(self) -> float:
-        """When the last fault happened: some end a node later than they were ordered."""
-        return max(self._changed_at, *(process.ended_at for process in self._world.processes.values()))
+    def changed_at(self, nodes: Sequence[str]) -> float:
+        """Return when the last fault happened that concerns ``nodes`` or the ways between them."""
+        return max(
+            self._lines_changed_at,
+            *(max(self._changed.get(name, 0.0), self._world.processes[name].ended_at) for name in nodes),
+            *(self._ways_changed.get((a, b), 0.0) for a in nodes for b in nodes if a != b),
+        )
 
     def mend(self) -> None:
         """End all trouble: heal the network, let everybody run, and start whoever is down."""
@@ -74,6 +80,8 @@ class Trouble:
             process.outlive_commits()
             process.sync_seconds = process.usual_sync_seconds
             self._world.resume(name)
+            if process.is_up and process.node.stopping:
+                self._world.kill(name)
             if process.disk.capacity_bytes is not None:
                 self._world.kill(name)
             _empty(process)
@@ -82,12 +90,15 @@ class Trouble:
     def steady_reach(self, name: str, owners: list[str]) -> int:
         """Return how many of ``owners`` the node ``name`` surely works with, itself included.
 
-        0 while things change, and while one that it can talk to is not well: it may be the one that is asked.
+        0 while things change, and while a disk of those that it can talk to is bad: that one may be asked.
         """
-        if self._is_rough or self._world.timeline.now - self.changed_at < _STEADY_SECONDS or not self._is_well(name):
+        now, nodes = self._world.timeline.now, [name, *(owner for owner in owners if owner != name)]
+        if self._is_rough or now - self.changed_at(nodes) < _STEADY_SECONDS or not self._runs(name):
             return 0
         reached = [owner for owner in owners if owner == name or self._talk(name, owner)]
-        return len(reached) if all(map(self._is_well, reached)) else 0
+        if not all(self._has_good_disk(each) for each in (name, *reached)):
+            return 0
+        return sum(1 for owner in reached if self._runs(owner))
 
     def steady_circle(self, name: str, owners: list[str]) -> bool:
         """Say whether ``name`` and all ``owners`` surely work with one another."""
@@ -96,14 +107,28 @@ class Trouble:
     def _talk(self, name: str, other: str) -> bool:
         return self._world.processes[other].is_up and (name, other) not in self._cut and (other, name) not in self._cut
 
-    def _is_well(self, name: str) -> bool:
+    def _runs(self, name: str) -> bool:
         process = self._world.processes[name]
-        has_disk = process.disk.capacity_bytes is None and process.sync_seconds == process.usual_sync_seconds
-        return process.is_up and not process.is_paused and not process.node.stopping and has_disk
+        return process.is_up and not process.is_paused and not process.node.stopping
+
+    def _has_good_disk(self, name: str) -> bool:
+        process = self._world.processes[name]
+        is_slow = process.sync_seconds != process.usual_sync_seconds
+        return not is_slow and process.disk.capacity_bytes is None and not process.disk.fail_sync
 
     def _part(self, sides: str) -> None:
-        self._cut.update(dict.fromkeys(parted_ways(sides, self._world.names)))
-        self._world.partition(sides)
+        ways = parted_ways(sides, self._world.names)
+        self._cut.update(dict.fromkeys(ways))
+        self._ways_changed.update(dict.fromkeys(ways, self._world.timeline.now))
+        self._world.cut(ways)
+
+    def _heal(self) -> None:
+        now = self._world.timeline.now
+        self._ways_changed.update(dict.fromkeys(self._cut, now))
+        if self._is_rough:
+            self._is_rough, self._lines_changed_at = False, now
+        self._cut.clear()
+        self._world.heal()
 
     def _to_node(self, kind: str, name: str, fault: Fault) -> None:
         world = self._world
@@ -134,10 +159,18 @@ class Trouble:
             }[kind](name)  # fmt: skip
 
     def _start(self, name: str) -> None:
-        if not self._world.processes[name].is_up:
-            try:
-                self._world.start(name)
-            except (ConfigError, CorruptionError, OSError) as error:
+        process, timeline = self._world.processes[name], self._world.timeline
+        if process.is_up:
+            if process.node.stopping:
+                timeline.at(timeline.now + _STOPPING_SECONDS, partial(self._start, name))
+            return
+        self._changed[name] = timeline.now
+        try:
+            self._world.start(name)
+        except (ConfigError, CorruptionError) as error:
+            self.refused_starts.append(f"{name}: {error}")
+        except OSError as error:
+            if not process.disk.fail_sync and process.disk.capacity_bytes is None:
                 self.refused_starts.append(f"{name}: {error}")
 
 

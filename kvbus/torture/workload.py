@@ -5,8 +5,9 @@ Three kinds of keys, all judged by the ``set`` model of :mod:`kvbus.testing`:
 ==========  ============================================================================================
 keys        what clients do with them
 ==========  ============================================================================================
-``set-…``   add an element: read all siblings, write their union with it; or write it alone, blindly;
-            or only read. The keyspace's defaults, so that a lone side still answers
+``set-…``   add an element: read all siblings, write their union with it; or go on from one's own last
+            write with the context of its reply; or write it alone, blindly; or only read. The
+            keyspace's defaults, so that a lone side still answers
 ``firm-…``  the same with demands that make reads see writes (``r`` + ``w`` > N)
 ``own-…``   one element a key, put by one client and deleted by it later, with what it had read
 ==========  ============================================================================================
@@ -35,6 +36,7 @@ SET_KEYS, FIRM_KEYS, OWN_KEYS = "set-", "firm-", "own-"
 _SEPARATOR = b","
 
 Script = Generator["float | Operation", "Outcome | None", None]
+Reading = Generator["float | Operation", "Outcome | None", GetReply | None]
 
 
 class _Asked(Operation):
@@ -87,6 +89,7 @@ class Shopper:
         self._terms = Terms(DEFAULT_KEYSPACE, DEADLINE_MS, PLAIN)
         self._elements = 0
         self._own: list[tuple[str, str]] = []
+        self._last: dict[str, tuple[bytes, bytes | None]] = {}
 
     def shop(self, seconds: float, rate: float) -> Script:
         """Do about ``rate`` operations a second for ``seconds``."""
@@ -99,8 +102,10 @@ class Shopper:
             draw = rng.random()
             if draw < 0.4:
                 yield from self.read(key)
-            elif draw < 0.7:
+            elif draw < 0.65:
                 yield from self._add(key)
+            elif draw < 0.75:
+                yield from self._add_behind(key)
             elif draw < 0.8:
                 yield from self._add_blindly(key)
             elif draw < 0.9 or not self._own:
@@ -110,28 +115,36 @@ class Shopper:
 
     def read(self, key: str, *, final: bool = False, **demand: int) -> Script:
         """Read all elements of a key; a final read is one that must show everything."""
+        yield from self._read(key, demand or self._demand(key, "r"), final=final)
+
+    def _read(self, key: str, demand: dict[str, int], *, final: bool = False) -> Reading:
         number = self._begin("read", key, final=final)
-        found = yield self._get(key, demand or self._demand(key, "r"))
-        if isinstance(found, GetReply):
-            elements = sorted(elements_of(found.values))
-            self._recorder.end(number, self._timeline.now, "ok", found=elements, degraded=found.degraded)
-        else:
+        found = yield requests.get(_Asked, self._terms, key.encode(), demand)
+        if not isinstance(found, GetReply):
             self._fail(number, found)
+            return None
+        elements = elements_of(found.values)
+        self._recorder.end(number, self._timeline.now, "ok", found=elements, degraded=found.degraded)
+        return found
 
     def _add(self, key: str) -> Script:
-        element = self._new_element()
-        number = self._begin("add", key, element=element)
-        found = yield self._get(key, self._demand(key, "r"))
-        if not isinstance(found, GetReply):
-            # Nothing was written, whatever became of the read.
-            self._recorder.end(number, self._timeline.now, "failed", error=_code(found))
-            return
-        value = _SEPARATOR.join(sorted({*_split(found.values), element.encode()}))
-        yield from self._written(number, key, value, found.ctx)
+        """Add to what is read."""
+        found = yield from self._read(key, self._demand(key, "r"))
+        if found is not None:
+            yield from self._add_to(key, _split(found.values), found.ctx)
 
     def _add_blindly(self, key: str) -> Script:
+        yield from self._add_to(key, set(), None)
+
+    def _add_behind(self, key: str) -> Script:
+        """Add to one's own last write with the context of its reply, which covers no more than that."""
+        value, ctx = self._last.pop(key, (b"", None))
+        yield from self._add_to(key, _split([value]) if value else set(), ctx)
+
+    def _add_to(self, key: str, elements: set[bytes], ctx: bytes | None) -> Script:
         element = self._new_element()
-        yield from self._written(self._begin("add", key, element=element), key, element.encode(), None)
+        value = _SEPARATOR.join(sorted({*elements, element.encode()}))
+        yield from self._written(self._begin("add", key, element=element), key, value, ctx)
 
     def _put_own(self) -> Script:
         element = self._new_element()
@@ -140,26 +153,27 @@ class Shopper:
         yield from self._written(self._begin("add", key, element=element), key, element.encode(), None)
 
     def _delete_own(self) -> Script:
-        key, element = self._own.pop(self._rng.randrange(len(self._own)))
-        found = yield self._get(key, {})
-        if not isinstance(found, GetReply) or element not in elements_of(found.values):
+        place = self._rng.randrange(len(self._own))
+        key, element = self._own[place]
+        found = yield from self._read(key, {})
+        if found is None or element not in elements_of(found.values):
             return
+        del self._own[place]
         number = self._begin("remove", key, element=element)
-        make = requests.delete(_Asked, self._terms, key.encode(), found.ctx, {})
-        self._take_written(number, (yield make), found=elements_of(found.values))
+        told = yield requests.delete(_Asked, self._terms, key.encode(), found.ctx, {})
+        self._take_written(number, told, found=elements_of(found.values))
 
     def _written(self, number: int, key: str, value: bytes, ctx: bytes | None) -> Script:
-        demand = self._demand(key, "w")
-        self._take_written(number, (yield requests.put(_Asked, self._terms, key.encode(), value, ctx, demand)))
+        told = yield requests.put(_Asked, self._terms, key.encode(), value, ctx, self._demand(key, "w"))
+        if isinstance(told, PutReply):
+            self._last[key] = (value, told.ctx)
+        self._take_written(number, told)
 
     def _take_written(self, number: int, told: Outcome | None, found: tuple[str, ...] | None = None) -> None:
         if isinstance(told, PutReply):
             self._recorder.end(number, self._timeline.now, "ok", degraded=told.degraded, found=found)
         else:
             self._fail(number, told, found=found)
-
-    def _get(self, key: str, demand: dict[str, int]) -> Operation:
-        return requests.get(_Asked, self._terms, key.encode(), demand)
 
     def _demand(self, key: str, which: str) -> dict[str, int]:
         return {which: self._firm[which]} if key.startswith(FIRM_KEYS) else {}

@@ -41,7 +41,11 @@ def try_out(mutant: Mutant) -> Trial:
 
 def main() -> int:
     """Try all mutants, or those that are named; return 1 if one is not caught."""
-    chosen = [each for each in CATALOGUE if not sys.argv[1:] or each.name in sys.argv[1:]]
+    names = sys.argv[1:] or [each.name for each in CATALOGUE]
+    chosen = [each for each in CATALOGUE if each.name in names]
+    if len(chosen) < len(names):
+        print(f"not in the catalogue: {', '.join({*names} - {each.name for each in chosen})}")
+        return 2
     table = Table("mutant", "what is wrong", "caught", "at seed", "by", "s", title=f"planted bugs, {SEEDS} seeds each")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         trials = list(pool.map(try_out, chosen))

@@ -76,7 +76,7 @@ def test_availability_is_for_information() -> None:
 
 def test_the_json_has_the_pages_fields() -> None:
     told = as_json(History(KEPT.operations, {"seed": 7}), "--model", "set")
-    assert list(told) == ["model", "header", "operations", "keys", "passes", "verdicts"]
+    assert list(told) == ["model", "header", "operations", "keys", "not_judged", "passes", "verdicts"]
     assert (told["model"], told["header"], told["operations"], told["keys"]) == ("set", {"seed": 7}, 3, 1)
     for verdict in told["verdicts"]:
         assert list(verdict) == ["checker", "ok", "decides", "reason", "judged", "counters", "details"]

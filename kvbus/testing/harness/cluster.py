@@ -31,9 +31,9 @@ class Trouble:
 
     def end(self) -> None:
         """Mend it; a second call does nothing."""
-        end, self._end = self._end, None
-        if end is not None:
-            end()
+        if self._end is not None:
+            self._end()
+            self._end = None
 
     def __enter__(self) -> Self:
         return self
@@ -74,9 +74,9 @@ class Cluster(ABC):
         """Return what the recorded clients did, as the checkers of :mod:`kvbus.testing` take it."""
         return self.recorder.history()
 
-    def save_history(self, path: Path) -> None:
+    def save_history(self, path: str | Path) -> None:
         """Write the history to a file for ``kvbus check-history``."""
-        write_history(self.history(), path)
+        write_history(self.history(), Path(path))
 
     def partition(self, text: str) -> Trouble:
         """Cut the network: ``"n1 | n2,n3"``; see :mod:`kvbus.core.sides` for bridges and one-way cuts.
@@ -87,7 +87,11 @@ class Cluster(ABC):
         ways = parted_ways(text, self.names)
         cut = Trouble(lambda: self._end_cut(cut))
         self._cuts[cut] = ways
-        self._cut(ways)
+        try:
+            self._cut(ways)
+        except BaseException:
+            self.heal()
+            raise
         return cut
 
     def one_way(self, sender: str, receivers: str) -> Trouble:
@@ -140,7 +144,7 @@ class Cluster(ABC):
         """Return the history's clock, in seconds."""
 
     def wait_linked(self, timeout_s: float = PATIENCE_SECONDS) -> None:
-        """Wait until every node is up and linked to every other one.
+        """Wait until every node is up and linked to every other one: due after every cut, pause and start.
 
         Raises:
             NotConverged: the time was up.

@@ -11,7 +11,7 @@ from kvbus.client.url import DEFAULT_KEYSPACE
 from kvbus.core.sides import Way
 from kvbus.errors import ClientError, ConfigError
 from kvbus.local.folder import LocalNode
-from kvbus.local.launch import readiness
+from kvbus.local.launch import StartError, readiness
 from kvbus.local.temporary import TemporaryCluster
 from kvbus.testing.convergence import digests_converged
 from kvbus.testing.harness.cluster import Cluster, NotConverged
@@ -20,6 +20,7 @@ _LOOK_SECONDS = 0.05
 _ORDER_MS = 2000
 _START_SECONDS = 30.0
 _STEADY_SECONDS = 0.5
+_START_TRIES = 3
 
 
 class RealCluster(Cluster):
@@ -30,8 +31,7 @@ class RealCluster(Cluster):
     """
 
     def __init__(self, nodes: int, keyspaces: Mapping[str, Mapping[str, object]]) -> None:
-        self._processes = TemporaryCluster(nodes, keyspaces)
-        self._processes.__enter__()
+        self._processes = _started(nodes, keyspaces)
         self._keyspaces = list(keyspaces)
         self._clients: list[Client] = []
         self._lost: tuple[object, ...] = ()
@@ -65,7 +65,7 @@ class RealCluster(Cluster):
         """Start a node that was killed or stopped, and wait until it serves; cuts that are in force hold for it."""
         self._node(name)
         self._processes.launch(name)
-        self._wait(lambda: "" if readiness(self._node(name).http) else f"{name} does not serve", _START_SECONDS)
+        self._wait(lambda: self._unready(name), _START_SECONDS)
         for ways in self._cuts.values():
             self._cut(ways)
 
@@ -74,8 +74,11 @@ class RealCluster(Cluster):
         return self._node(name).is_running()
 
     def resume(self, name: str) -> None:
-        """Let a paused node go on (SIGCONT)."""
+        """Let a paused node go on (SIGCONT), under the cuts that are in force now."""
         self._node(name).resume()
+        self._heal()
+        for ways in self._cuts.values():
+            self._cut(ways)
 
     def sleep(self, seconds: float) -> None:
         """Wait."""
@@ -87,9 +90,11 @@ class RealCluster(Cluster):
 
     def close(self) -> None:
         """Close the clients, end the nodes and remove their data."""
-        for client in self._clients:
-            client.close()
-        self._processes.close()
+        try:
+            for client in self._clients:
+                client.close()
+        finally:
+            self._processes.close()
 
     def _node(self, name: str) -> LocalNode:
         node = self._processes.nodes.get(name)
@@ -105,6 +110,12 @@ class RealCluster(Cluster):
 
     def _pause(self, name: str) -> None:
         self._node(name).pause()
+
+    def _unready(self, name: str) -> str:
+        said = self._processes.last_words(name)
+        if said is not None:
+            raise StartError(f"{name} ended while it started: {said}")
+        return "" if readiness(self._node(name).http) else f"{name} does not serve"
 
     def _wait(self, flaw: Callable[[], str], timeout_s: float) -> None:
         self._steady_since = monotonic()
@@ -154,3 +165,15 @@ class RealCluster(Cluster):
         with self._processes.client(name, keyspace=keyspace, deadline_ms=_ORDER_MS) as client:
             told = cast("Mapping[str, str]", client.admin("digests")["digests"])
         return {int(partition): digest for partition, digest in told.items()}
+
+
+def _started(nodes: int, keyspaces: Mapping[str, Mapping[str, object]]) -> TemporaryCluster:
+    """Start a cluster; another test run may have taken the ports that were free a moment ago."""
+    for tries_left in reversed(range(_START_TRIES)):
+        processes = TemporaryCluster(nodes, keyspaces)
+        try:
+            return processes.__enter__()
+        except StartError as error:
+            if not tries_left or "address" not in str(error):
+                raise
+    raise AssertionError("unreachable")

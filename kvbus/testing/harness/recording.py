@@ -102,4 +102,4 @@ def _elements(values: Sequence[bytes]) -> list[bytes]:
 
 
 def _text(data: bytes) -> str:
-    return data.decode(errors="backslashreplace")
+    return data.replace(b"\\", b"\\\\").decode(errors="backslashreplace")

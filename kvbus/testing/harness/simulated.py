@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 
 from kvbus.client.url import DEFAULT_KEYSPACE
 from kvbus.core.keyspace import Keyspace
@@ -24,6 +25,7 @@ class SimulatedCluster(Cluster):
     """
 
     def __init__(self, nodes: int, keyspaces: Mapping[str, Keyspace], *, seed: int = 0) -> None:
+        self.seed = seed
         self.world = World(nodes, seed=seed, keyspaces=keyspaces)
         super().__init__(self.world.names)
         self.world.settle()
@@ -44,23 +46,29 @@ class SimulatedCluster(Cluster):
         self, name: str | None = None, *, keyspace: str = DEFAULT_KEYSPACE, deadline_ms: int = 5000
     ) -> SimClient:
         """Open a blocking client: of the node ``name``, whose side of a cut it shares, or of all nodes."""
+        if name is not None:
+            self._check(name)
         return self.world.client(name, keyspace=keyspace, deadline_ms=deadline_ms)
 
     def kill(self, name: str) -> None:
         """End a node at once, as SIGKILL does; ``world.lose_power`` is worse."""
+        self._check(name)
         self.world.kill(name)
 
     def stop(self, name: str) -> None:
         """Stop a node cleanly, and wait until it has ended."""
+        self._check(name)
         self.world.stop(name)
         self._wait(lambda: f"{name} did not stop" if self.is_up(name) else "", 10.0)
 
     def start(self, name: str) -> None:
         """Start a node that was killed or stopped."""
+        self._check(name)
         self.world.start(name)
 
     def is_up(self, name: str) -> bool:
         """Say whether a node's process is there, paused or not."""
+        self._check(name)
         return self.world.processes[name].is_up
 
     def resume(self, name: str) -> None:
@@ -69,6 +77,8 @@ class SimulatedCluster(Cluster):
 
     def sleep(self, seconds: float) -> None:
         """Let virtual time pass."""
+        if not 0 <= seconds < inf:
+            raise ValueError(f"sleep takes a number of seconds, not {seconds}")
         self.world.timeline.run(seconds)
 
     def now(self) -> float:
@@ -84,7 +94,12 @@ class SimulatedCluster(Cluster):
     def _heal(self) -> None:
         self.world.heal()
 
+    def _check(self, name: str) -> None:
+        if name not in self.names:
+            raise ConfigError(f"no node {name!r}; there are: {', '.join(self.names)}")
+
     def _pause(self, name: str) -> None:
+        self._check(name)
         self.world.pause(name)
 
     def _wait(self, flaw: Callable[[], str], timeout_s: float) -> None:
@@ -95,7 +110,13 @@ class SimulatedCluster(Cluster):
             self.sleep(_LOOK_SECONDS)
 
     def _unlinked(self) -> str:
-        return "" if self.world.is_linked() else "a node is down, paused or not linked to every other one"
+        for name, process in self.world.processes.items():
+            if not process.is_up or process.is_paused:
+                return f"{name} is {'paused' if process.is_up else 'down'}"
+            away = [self.world.name_of(peer) for peer, link in process.peers.items() if not link.is_up]
+            if away:
+                return f"{name} has no link to {', '.join(away)}"
+        return ""
 
     def _differing(self) -> str:
         keyspaces = self.world.processes[self.names[0]].config.keyspaces

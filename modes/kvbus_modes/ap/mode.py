@@ -182,16 +182,20 @@ class ApMode:
         self._forwarding.link_lost(peer, now, out)
 
     def _sweep(self, now: float, wall_ms: int, out: Effects) -> None:
+        is_busy = len(self._writes) or len(self._reads) or len(self._scans) or len(self._forwarding)
         if now >= self._next_sweep:
-            self._next_sweep = min(
-                now + SWEEP_SECONDS,
-                self._writes.sweep(now, out),
-                self._reads.sweep(now, wall_ms, out),
-                self._scans.sweep(now, wall_ms, out),
-                self._forwarding.sweep(now, out),
-            )
+            self._next_sweep = now + SWEEP_SECONDS
+            if is_busy:
+                self._next_sweep = min(
+                    self._next_sweep,
+                    self._writes.sweep(now, out),
+                    self._reads.sweep(now, wall_ms, out),
+                    self._scans.sweep(now, wall_ms, out),
+                    self._forwarding.sweep(now, out),
+                )
+                is_busy = len(self._writes) or len(self._reads) or len(self._scans) or len(self._forwarding)
             self._probe(now, out)
-        if len(self._writes) or len(self._reads) or len(self._scans) or len(self._forwarding):
+        if is_busy:
             out.wake(self._next_sweep)
 
     def _probe(self, now: float, out: Effects) -> None:
