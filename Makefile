@@ -31,7 +31,7 @@ endif
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help demo test check slow campaign mutants lint bench lock ahead wheel-test clean
+.PHONY: help demo test check slow campaign determinism mutants lint bench lock ahead wheel-test clean
 
 help:
 	@echo "make demo        three nodes on this machine, real data, a node's death and return"
@@ -39,6 +39,7 @@ help:
 	@echo "make check       what CI runs: format, lint, types, layers, tests"
 	@echo "make slow        the long tests: fifty rounds of SIGKILL and their like"
 	@echo "make campaign    three hundred simulated clusters full of faults, judged"
+	@echo "make determinism two hundred seeds, twice, under two hash seeds: equal to the byte"
 	@echo "make mutants     plant bugs and see which simulated run catches each"
 	@echo "make bench       the benchmarks"
 	@echo "make wheel-test  build the wheel, install it elsewhere, run the tests against it"
@@ -60,6 +61,9 @@ slow: $(STAMP)
 
 campaign: $(STAMP)
 	@$(BIN)/kvbus torture --mode ap --seeds 1-300
+
+determinism: $(STAMP)
+	@KVBUS_DETERMINISM_SEEDS=200 $(PYTEST) -s -m slow tests/sim/test_determinism.py
 
 mutants: $(STAMP)
 	@$(BIN)/python -m tests.mutants
