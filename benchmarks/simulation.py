@@ -13,21 +13,24 @@ from time import perf_counter
 from kvbus.sim.world import World
 from kvbus.testing.recorder import Recorder
 from kvbus.torture.campaign import prepare
-from kvbus.torture.workload import Runner, Shopper
+from kvbus.torture.ledger import Ledger
+from kvbus.torture.script import Runner
+from kvbus.torture.workload import Habits, Shopper
 
 ROUNDS = 7
 NODES, SECONDS = 5, 20.0
-# A step of a shopper is 1.4 operations on average, and takes a moment itself.
-_STEPS_A_SECOND = 15.0
+RATE = 20.0
 
 
 def virtual_seconds_a_second(seed: int) -> tuple[float, float]:
     """Run one world; return its speed and the operations a node and virtual second."""
     world, recorder = World(NODES, seed=seed, partitions=4), Recorder()
     world.settle()
+    ledger, habits = Ledger(), Habits(keys=8, quorum=2)
     for number, name in enumerate(world.names):
-        shopper = Shopper(number, name, Random(seed * NODES + number), world.timeline, recorder, keys=8, quorum=2)
-        Runner(world.timeline, world.open_shell(name, beside=name), shopper.shop(SECONDS, _STEPS_A_SECOND))
+        rng = Random(seed * NODES + number)
+        shopper = Shopper(number, name, rng, world.timeline, recorder, ledger, habits)
+        Runner(world.timeline, world.open_shell(name, beside=name), shopper.shop(SECONDS, RATE))
     begun = perf_counter()
     world.timeline.run(SECONDS)
     return SECONDS / (perf_counter() - begun), len(recorder.history().operations) / SECONDS / NODES

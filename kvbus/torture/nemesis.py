@@ -81,7 +81,11 @@ class Nemesis:
             yield Fault(end, "run_clock", {"node": name, "rate": 1.0})
 
     def disks(self) -> Iterator[Fault]:
-        """Fill disks, slow them down, and break them so that the node must end."""
+        """Fill disks, slow them down, and break them so that the node must end.
+
+        A full disk is mended by a clean stop as often as by a kill. A slow sync is the time to die in, and what was
+        written and not synced then must have become safe by the next power cut.
+        """
         rng = self._rng
         for begin, end in self._spells(0.5, 4.0):
             name = rng.choice(self._names)
@@ -89,12 +93,27 @@ class Nemesis:
             if kind == "slow_disk":
                 yield Fault(begin, kind, {"node": name, "seconds": _rounded(rng.choice([0.005, 0.05, 0.4]))})
                 yield Fault(end, kind, {"node": name, "seconds": 0.0})
+                if rng.random() < 0.5:
+                    middle = _rounded((begin + end) / 2)
+                    yield Fault(_rounded(rng.uniform(begin, middle)), "kill", {"node": name})
+                    yield Fault(middle, "start", {"node": name})
+                    yield Fault(end, "lose_power", {"node": name})
+                    yield Fault(_rounded(end + 0.1), "start", {"node": name})
                 continue
             yield Fault(begin, kind, {"node": name})
             yield Fault(end, "empty_disk", {"node": name})
             if kind == "fill_disk":
-                yield Fault(end, "kill", {"node": name})
+                yield Fault(end, rng.choice(["kill", "stop"]), {"node": name})
             yield Fault(_rounded(end + 0.1), "start", {"node": name})
+
+    def blackouts(self) -> Iterator[Fault]:
+        """Slow some disks down and cut everybody's power at once: no promise may rest on a survivor's memory."""
+        rng = self._rng
+        for begin, end in self._spells(0.3, 2.0):
+            for name in self._names:
+                yield Fault(begin, "slow_disk", {"node": name, "seconds": rng.choice([0.0, 0.05])})
+                yield Fault(end, "lose_power", {"node": name})
+                yield Fault(_rounded(end + rng.uniform(0.05, 0.5)), "start", {"node": name})
 
     def swizzle(self) -> Iterator[Fault]:
         """Stop the nodes of a random group one by one, and start them in another order."""
@@ -165,6 +184,7 @@ THEMES: dict[str, tuple[str, ...]] = {
     "clocks": ("clocks", "partitions"),
     "disks": ("disks",),
     "disks and cuts": ("disks", "partitions"),
+    "blackouts": ("blackouts",),
     "swizzle": ("swizzle",),
     "storm": ("partitions", "crashes", "pauses", "clocks"),
 }

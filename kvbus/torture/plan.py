@@ -68,6 +68,11 @@ class Plan:
     theme: str = "calm"
     faults: tuple[Fault, ...] = ()
 
+    @property
+    def doubles(self) -> bool:
+        """Say whether messages may arrive twice, as on no real link: one forwarded put is then two versions."""
+        return any(fault.told.get("duplicate") for fault in self.faults)
+
     def to_json(self) -> str:
         """Return the plan as a JSON document."""
         plain = asdict(self) | {"faults": [fault.as_map() for fault in self.faults]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from kvbus.errors import TooManySiblings
 from kvbus.sim.world import World
 from kvbus.testing.history import Kind, Operation, Outcome
 from kvbus.testing.recorder import Recorder
@@ -75,7 +76,7 @@ class ReachRecorder(Recorder):
         owed = self._since.pop(number, None)
         if owed is not None and owed[1] == self._trouble.changed_at(owed[0]):
             self._owed += 1
-            if outcome == "ok":
+            if outcome == "ok" or error == TooManySiblings.code:
                 self._given += 1
             else:
                 self._refused.append(operation)

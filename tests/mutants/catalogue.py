@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.mutants import makers
+from tests.mutants import makers, strangers
 
-CATALOGUE = [*makers.MUTANTS]
+CATALOGUE = [*makers.MUTANTS, *strangers.MUTANTS]

@@ -8,15 +8,21 @@ from dataclasses import dataclass
 from typing import Any
 
 _ROOMS = ("kvbus", "kvbus_modes", "kvbus_storage")
+BROKEN_PROMISES = ("recovery", "honest", "durable", "visible", "shown", "replaced", "settled")
 
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One planted bug. ``what`` says in a few words what is wrong; ``plant`` breaks this process."""
+    """One planted bug. ``what`` says in a few words what is wrong; ``plant`` breaks this process.
+
+    ``by`` names the checkers that may claim to have caught it: a bug that only slows the cluster down, or makes a
+    machine fall over its own feet, has not shown what it was planted for.
+    """
 
     name: str
     what: str
     plant: Callable[[], None]
+    by: tuple[str, ...] = BROKEN_PROMISES
 
 
 def replace_function(original: Callable[..., Any], planted: Callable[..., Any]) -> None:
