@@ -43,8 +43,8 @@ _LATEST_ANSWER_SECONDS = 2 * (DEADLINE_MS / 1000 + MARGIN_SECONDS + 2 * SWEEP_SE
 
 GAPS: Mapping[str, Mapping[str, str]] = {
     "ap": {
-        "lost_writes": "no hinted handoff yet: a read of R replicas can miss what only another one has",
-        "convergence": "no anti-entropy yet: replicas stay different until somebody writes the key",
+        "lost_writes": "no hinted handoff yet: R replicas may all lack it",
+        "convergence": "no anti-entropy yet: replicas stay different",
     }
 }
 """What a mode does not promise in this version, by checker, and why."""

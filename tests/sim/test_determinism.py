@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-SEEDS = int(os.environ.get("KVBUS_DETERMINISM_SEEDS", "40"))
+SEEDS = int(os.environ.get("KVBUS_DETERMINISM_SEEDS", "20"))
 SECONDS = "10"
 
 
