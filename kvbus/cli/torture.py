@@ -18,14 +18,18 @@ if TYPE_CHECKING:
     from kvbus.torture.plan import Plan
     from kvbus.torture.run import Result
 
+_SEEDS = "1-20"
 _FAILED = 1
+_INTERRUPTED = 130
 _SHOWN_SEEDS = 10
 _MOST_SECONDS = 100_000.0
 
 
 def torture(
     mode: Annotated[str, typer.Option(help="Which mode to torture.")] = "ap",
-    seeds: Annotated[str, typer.Option(help="1-300, or 4,17,23.", metavar="SEEDS")] = "1-20",
+    seeds: Annotated[
+        str | None, typer.Option(help="1-300, or 4,17,23; 1-20 if not given.", metavar="SEEDS", show_default=False)
+    ] = None,
     nodes: Annotated[int, typer.Option(min=1, max=100, help="Nodes in each world.")] = 5,
     seconds: Annotated[float, typer.Option(min=1.0, help="Virtual seconds of workload a seed.")] = 20.0,
     theme: Annotated[str | None, typer.Option(help="One kind of trouble for all seeds.")] = None,
@@ -54,7 +58,9 @@ def torture(
             raise ConfigError(f"no theme {theme!r}; there are {', '.join(THEMES)}")
         if not seconds <= _MOST_SECONDS:
             raise ConfigError(f"--seconds is at most {_MOST_SECONDS:.0f}; more seeds find more than longer ones")
-        campaign = Campaign(mode=mode, seeds=parse_seeds(seeds), nodes=nodes, seconds=seconds, theme=theme)
+        if plan is not None and seeds is not None:
+            raise ConfigError("--plan and --seeds are two ways to say what runs; give one of them")
+        campaign = Campaign(mode=mode, seeds=parse_seeds(seeds or _SEEDS), nodes=nodes, seconds=seconds, theme=theme)
         if plan is not None or save is not None or shrink:
             failed = _one_run(campaign, plan, save, shrink, output)
         else:
@@ -67,6 +73,7 @@ def _many_runs(
     campaign: Campaign, minutes: float | None, resume: Path | None, jobs: int | None, output: Output
 ) -> bool:
     import os
+    import signal
     from time import monotonic
 
     from kvbus.torture.campaign import Journal, run_campaign
@@ -79,16 +86,24 @@ def _many_runs(
     def goes_on() -> bool:
         return minutes is None or monotonic() - begun < minutes * 60
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    is_stopped = False
     processes = min(jobs or os.cpu_count() or 1, max(1, len(campaign.seeds) - len(rows)))
     with _progress(len(campaign.seeds)) as advance:
         advance(len(rows), _failing(rows))
-        for row in run_campaign(campaign, jobs=processes, done=done, goes_on=goes_on):
-            if journal is not None:
-                journal.add(row)
-            rows.append(row)
-            advance(1, _failing(rows))
+        try:
+            for row in run_campaign(campaign, jobs=processes, done=done, goes_on=goes_on):
+                if journal is not None:
+                    journal.add(row)
+                rows.append(row)
+                advance(1, _failing(rows))
+        except KeyboardInterrupt:
+            is_stopped = True
     rows.sort(key=lambda row: cast("int", row["seed"]))
     _show_campaign(campaign, rows, monotonic() - begun, processes, output)
+    if is_stopped:
+        complain(f"stopped after {len(rows)} of {len(campaign.seeds)} seeds")
+        raise typer.Exit(_INTERRUPTED)
     if not rows:
         complain("no seed was run; give it more --minutes")
     return bool(_failing(rows)) or not rows
@@ -128,7 +143,7 @@ def _show_campaign(campaign: Campaign, rows: list[Row], seconds: float, processe
         return
     _show_verdicts(rows, gaps)
     if len(rows) < len(campaign.seeds):
-        say(f"\n{len(rows)} of {len(campaign.seeds)} seeds: the time was up; --resume FILE goes on next time")
+        say(f"\n{len(rows)} of {len(campaign.seeds)} seeds; --resume FILE goes on next time")
     say(f"\n{virtual:,.0f} virtual seconds in {seconds:,.1f} s on {processes} processes")
     failing = [row for row in rows if row["failed"]]
     for row in failing[:_SHOWN_SEEDS]:

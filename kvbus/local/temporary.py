@@ -1,4 +1,4 @@
-"""A cluster of node processes in a temporary folder, gone when its owner is done with it."""
+"""A cluster of node processes in a temporary folder, gone when its owner is done with it, or dead."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from kvbus.client import Client
 from kvbus.core.sides import Way
 from kvbus.errors import ConfigError
 from kvbus.local.folder import HOST, PORTS_A_NODE, LocalNode, planned_node
+from kvbus.local.keeper import Keeper
 from kvbus.local.launch import Started, start, wait_until_ready
 from kvbus.local.process import last_line
 from kvbus.local.setup import write_configs
@@ -40,9 +41,11 @@ class TemporaryCluster:
         self.nodes: dict[str, LocalNode] = {node.name: node for node in planned}
         self._keyspaces = keyspaces
         self._started: dict[str, Started] = {}
+        self._keeper: Keeper | None = None
 
     def __enter__(self) -> Self:
         try:
+            self._keeper = Keeper(self.folder)
             self._write_configs()
             started = [self._launch(name) for name in self.nodes]
             wait_until_ready(started, [], _ignore)
@@ -107,6 +110,8 @@ class TemporaryCluster:
         for started in self._started.values():
             started.process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
+        if self._keeper is not None:
+            self._keeper.close()
 
     def _write_configs(self) -> None:
         extra: Path | None = None
@@ -132,6 +137,8 @@ class TemporaryCluster:
             earlier.process.wait()
         started = self._started[name] = start(self.nodes[name])
         self.nodes[name] = replace(started.node, pid=started.process.pid)
+        if self._keeper is not None:
+            self._keeper.watch(started.process.pid, started.node.config)
         return started
 
 

@@ -74,7 +74,10 @@ def parsed_history(content: bytes | str) -> History:
     objects = _array(text) if text.lstrip().startswith("[") else _lines(text)
     _, first = next(objects, ("", None))
     header = dict(cast("Mapping[str, object]", first)) if isinstance(first, dict) else {}
-    if header.pop(_MARK, None) != VERSION:
+    version = header.pop(_MARK, None)
+    if type(version) is int and version > VERSION:
+        raise HistoryError(f"it is of version {version}, and this kvbus reads version {VERSION}; use a newer kvbus")
+    if version != VERSION:
         raise HistoryError(f'the header is missing; begin with {{"{_MARK}": {VERSION}}} and whatever you want to note')
     return History(tuple(_operations(objects)), header)
 
@@ -93,9 +96,20 @@ def _array(text: str) -> Iterator[tuple[str, object]]:
 
 def _decoded(text: str, where: str) -> object:
     try:
-        return cast("object", json.loads(text))
+        return cast("object", json.loads(text, object_pairs_hook=_object))
+    except HistoryError as error:
+        raise HistoryError(f"{where}: {error}; keep one of them") from error
     except (ValueError, RecursionError) as error:
         raise HistoryError(f"{where}: not JSON ({error}); write one object a line") from error
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return an object of which every field is named once: of two that differ nobody knows which is right."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise HistoryError(f"{next(name for name in names if names.count(name) > 1)!r} stands there twice")
+    return fields
 
 
 def _operations(objects: Iterable[tuple[str, object]]) -> Iterator[Operation]:

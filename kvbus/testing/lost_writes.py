@@ -119,7 +119,11 @@ class _Set:
 
     def _must_be_in(self, element: str, read: Operation) -> bool:
         """Say whether an add was acknowledged before the read that no remove can have met."""
-        removes = [each for each in self.removes.get(element, ()) if each.start <= _end(read)]
+        removes = [
+            each
+            for each in self.removes.get(element, ())
+            if each.start <= _end(read) and (each.found is None or element in each.found)
+        ]
         return any(
             add.outcome == "ok" and _end(add) < read.start and all(_end(each) < add.start for each in removes)
             for add in self.adds[element]

@@ -5,14 +5,18 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import os
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from hashlib import blake2b
 from importlib.util import find_spec
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait as wait_for
 from pathlib import Path
+from threading import Thread
 from typing import cast
 
 from kvbus.errors import ConfigError
@@ -61,7 +65,7 @@ def run_campaign(
                 return
             yield row_of(run_plan(campaign.plan(seed)))
         return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=prepare) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_prepare_worker) as pool:
         under_way: set[Future[Row]] = set()
         try:
             while True:
@@ -81,6 +85,20 @@ def prepare() -> None:
     """Make this process fit for runs: simulated disks fail often, and nobody is to read that in a log."""
     logging.getLogger("kvbus_storage").setLevel(logging.CRITICAL + 1)
     gc.set_threshold(_YOUNG_OBJECTS)
+
+
+def _prepare_worker() -> None:
+    """Leave Ctrl-C to the process that shows the outcomes, and do not outlive it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    owner = parent_process()
+    assert owner is not None
+
+    def follow() -> None:
+        wait_for([owner.sentinel])
+        os._exit(1)
+
+    Thread(target=follow, daemon=True).start()
+    prepare()
 
 
 def row_of(result: Result) -> Row:

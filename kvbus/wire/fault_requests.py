@@ -107,9 +107,9 @@ def _way(found: object, names: Sequence[str]) -> Way:
 
 
 def _end(fields: Mapping[str, object]) -> End:
-    found = fields.get("at", "sender")
+    found = fields.get("at")
     for end in ENDS:
-        if found == end:
+        if (found or "sender") == end:
             return end
     raise BadRequest('at must be "sender" or "receiver"')
 
@@ -123,7 +123,9 @@ def _kind(fields: Mapping[str, object]) -> str:
 
 
 def _whole(fields: Mapping[str, object], name: str) -> int:
-    found = fields.get(name, 0)
+    found = fields.get(name)
+    if found is None:
+        return 0
     if type(found) is not int:
         raise BadRequest(f"{name} must be an unsigned integer")
     return found

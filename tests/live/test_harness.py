@@ -58,7 +58,7 @@ def test_trouble_is_in_force_until_its_end(kvbus_cluster):
 
 def run(pytester: pytest.Pytester, text: str, *arguments: str) -> pytest.RunResult:
     pytester.makepyfile(text)
-    return pytester.runpytest_subprocess("-q", "-p", "no:cacheprovider", *arguments)
+    return pytester.runpytest_subprocess("-q", "-W", "error", "-p", "no:cacheprovider", *arguments)
 
 
 @pytest.mark.parametrize("mode", ["real", "sim"])
@@ -75,11 +75,13 @@ def test_nodes_may_be_killed_paused_stopped_and_cut(pytester: pytest.Pytester, m
 
 def test_a_seed_repeats_a_simulated_test_and_another_one_does_not(pytester: pytest.Pytester) -> None:
     text = """
+        from pathlib import Path
+
         def test_times(kvbus_cluster):
             client = kvbus_cluster.client()
             for number in range(20):
                 client.put(b"k%d" % number, b"v")
-            open("time", "w").write(repr(kvbus_cluster.now()))
+            Path("time").write_text(repr(kvbus_cluster.now()))
     """
     found: list[str] = []
     for seed in ("1", "1", "2"):
@@ -101,6 +103,16 @@ def test_the_marker_says_nodes_and_keyspaces(pytester: pytest.Pytester, mode: st
             assert hello["keyspaces"]["carts"]["w"] == 1
     """
     run(pytester, text).assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("mode", ["real", "sim"])
+def test_one_node_has_nobody_to_differ_from(pytester: pytest.Pytester, mode: str) -> None:
+    text = """
+        def test_it(kvbus_cluster):
+            kvbus_cluster.client().put(b"k", b"v")
+            kvbus_cluster.wait_converged()
+    """
+    run(pytester, text, "--kvbus-mode", mode, "--kvbus-nodes", "1").assert_outcomes(passed=1)
 
 
 WRONG_MARKERS = {

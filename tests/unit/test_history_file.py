@@ -94,10 +94,20 @@ def test_a_wrong_object_of_an_array_is_named_by_its_place() -> None:
         parsed_history(f'[{HEADER}, {{"client": 1, "op": "get", "key": "k", "start": 0}}, 7]')
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"kvbus_history": 2}', '{"client": 1, "op": "get"}', "7"])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"kvbus_history": 0}', '{"client": 1, "op": "get"}', "7"])
 def test_a_history_begins_with_its_header(text: str) -> None:
     with pytest.raises(HistoryError, match=r"the header is missing; begin with .\"kvbus_history\": 1"):
         parsed_history(text)
+
+
+def test_a_newer_history_is_for_a_newer_kvbus() -> None:
+    with pytest.raises(HistoryError, match="it is of version 2, and this kvbus reads version 1; use a newer kvbus"):
+        parsed_history('{"kvbus_history": 2}')
+
+
+def test_a_field_that_stands_there_twice_is_refused() -> None:
+    with pytest.raises(HistoryError, match="line 2: 'key' stands there twice"):
+        parsed_history(f'{HEADER}\n{{"client": 1, "op": "get", "key": "a", "key": "b", "start": 0}}')
 
 
 def test_what_is_no_utf8_is_told_where() -> None:

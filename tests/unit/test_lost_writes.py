@@ -58,6 +58,10 @@ WRONG = {
         "1 add x 0 1\n 1 remove x 2 3\n 9 read* x 5 6",
         'resurrected 1 of 1 removed element: "x"',
     ),
+    "it is lost, and a remove says that it had not seen it": (
+        "1 add x 0 1\n 2 remove x y 4 5\n 9 read* - 6 7",
+        'lost 1 of 1 acknowledged element: "x"',
+    ),
     "a removed element is back, its remover had read it": (
         "1 add x 0 1\n 2 read x 2 3\n 2 remove x 4 5\n 9 read* x 6 7",
         'resurrected 1 of 1 removed element: "x"',

@@ -157,7 +157,7 @@ class RealCluster(Cluster):
             except ClientError as error:
                 return str(error)
             verdict = digests_converged(found)
-            if not verdict.passed:
+            if verdict.ok is False:
                 return f"keyspace {keyspace}: {verdict.reason}"
         return ""
 

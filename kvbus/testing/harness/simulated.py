@@ -121,4 +121,4 @@ class SimulatedCluster(Cluster):
     def _differing(self) -> str:
         keyspaces = self.world.processes[self.names[0]].config.keyspaces
         verdicts = (digests_converged(self.world.digests(name)) for name in keyspaces)
-        return next((verdict.reason for verdict in verdicts if not verdict.passed), "")
+        return next((verdict.reason for verdict in verdicts if verdict.ok is False), "")
