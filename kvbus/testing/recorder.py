@@ -6,9 +6,28 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from math import inf, nextafter
 from threading import Lock
+from typing import TypedDict, Unpack
 
 from kvbus.errors import HistoryError
 from kvbus.testing.history import History, Kind, Operation, Outcome
+
+
+class Asked(TypedDict, total=False):
+    """What a client asks for, beyond its operation and the key: fields of ``Operation``."""
+
+    value: str | None
+    expected: int | None
+    element: str | None
+    node: str | None
+    final: bool
+
+
+class Told(TypedDict, total=False):
+    """What a client was told, beyond the outcome and what it found: fields of ``Operation``."""
+
+    rev: int | None
+    degraded: bool
+    error: str | None
 
 
 class Recorder:
@@ -27,51 +46,21 @@ class Recorder:
         self._now = -inf
         self._lock = Lock()
 
-    def begin(
-        self,
-        at: float,
-        client: int,
-        op: Kind,
-        key: str,
-        *,
-        value: str | None = None,
-        expected: int | None = None,
-        element: str | None = None,
-        node: str | None = None,
-        final: bool = False,
-    ) -> int:
+    def begin(self, at: float, client: int, op: Kind, key: str, **asked: Unpack[Asked]) -> int:
         """Record that a client asks, at ``at`` seconds, and return the number that ``end`` wants.
 
         Raises:
             HistoryError: the fields do not fit together.
         """
         with self._lock:
-            operation = Operation(
-                client=client,
-                op=op,
-                key=key,
-                start=self._later(at),
-                value=value,
-                expected=expected,
-                element=element,
-                node=node,
-                final=final,
-            )
+            operation = Operation(client=client, op=op, key=key, start=self._later(at), **asked)
             number = len(self._operations)
             self._operations.append(operation)
             self._open[number] = None
             return number
 
     def end(
-        self,
-        number: int,
-        at: float,
-        outcome: Outcome,
-        *,
-        found: Iterable[str] | None = None,
-        rev: int | None = None,
-        degraded: bool = False,
-        error: str | None = None,
+        self, number: int, at: float, outcome: Outcome, *, found: Iterable[str] | None = None, **told: Unpack[Told]
     ) -> Operation:
         """Record what the client was told, at ``at`` seconds; ``unknown`` where it gave up waiting.
 
@@ -86,9 +75,7 @@ class Recorder:
                 end=self._later(at),
                 outcome=outcome,
                 found=None if found is None else tuple(found),
-                rev=rev,
-                degraded=degraded,
-                error=error,
+                **told,
             )
             del self._open[number]
             self._operations[number] = operation

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Unpack
 
 from kvbus.errors import TooManySiblings
 from kvbus.sim.world import World
 from kvbus.testing.history import Kind, Operation, Outcome
-from kvbus.testing.recorder import Recorder
+from kvbus.testing.recorder import Asked, Recorder, Told
 from kvbus.testing.verdict import Verdict
 from kvbus.torture.trouble import Trouble
 from kvbus.torture.workload import FIRM_KEYS
@@ -35,24 +36,11 @@ class ReachRecorder(Recorder):
         """Return how many operations have not ended."""
         return len(self._open)
 
-    def begin(
-        self,
-        at: float,
-        client: int,
-        op: Kind,
-        key: str,
-        *,
-        value: str | None = None,
-        expected: int | None = None,
-        element: str | None = None,
-        node: str | None = None,
-        final: bool = False,
-    ) -> int:
+    def begin(self, at: float, client: int, op: Kind, key: str, **asked: Unpack[Asked]) -> int:
         """Record that a client asks; see :meth:`Recorder.begin`."""
-        number = super().begin(
-            at, client, op, key, value=value, expected=expected, element=element, node=node, final=final
-        )
-        if node is not None and not final:
+        number = super().begin(at, client, op, key, **asked)
+        node = asked.get("node")
+        if node is not None and not asked.get("final"):
             owners, trouble = self._world.owners("default", key.encode()), self._trouble
             is_firm = key.startswith(FIRM_KEYS)
             if trouble.steady_circle(node, owners) if is_firm else trouble.steady_reach(node, owners):
@@ -61,22 +49,14 @@ class ReachRecorder(Recorder):
         return number
 
     def end(
-        self,
-        number: int,
-        at: float,
-        outcome: Outcome,
-        *,
-        found: Iterable[str] | None = None,
-        rev: int | None = None,
-        degraded: bool = False,
-        error: str | None = None,
+        self, number: int, at: float, outcome: Outcome, *, found: Iterable[str] | None = None, **told: Unpack[Told]
     ) -> Operation:
         """Record what the client was told; see :meth:`Recorder.end`."""
-        operation = super().end(number, at, outcome, found=found, rev=rev, degraded=degraded, error=error)
+        operation = super().end(number, at, outcome, found=found, **told)
         owed = self._since.pop(number, None)
         if owed is not None and owed[1] == self._trouble.changed_at(owed[0]):
             self._owed += 1
-            if outcome == "ok" or error == TooManySiblings.code:
+            if outcome == "ok" or operation.error == TooManySiblings.code:
                 self._given += 1
             else:
                 self._refused.append(operation)
