@@ -132,6 +132,13 @@ class LocalCluster:
         assert found is not None
         return int(found[1])
 
+    def largest_mappings(self, name: str) -> str:
+        """Return where the node's own memory lies: the five largest mappings, KiB and name."""
+        smaps = Path(f"/proc/{self.pid(name)}/smaps").read_text(encoding="utf-8")
+        found = re.findall(r"^[0-9a-f]+-[0-9a-f]+ (.*)$(?s:.*?)^Anonymous: +(\d+) kB$", smaps, re.MULTILINE)
+        largest = sorted(((int(kib), place.split()[-1]) for place, kib in found), reverse=True)[:5]
+        return ", ".join(f"{kib} in {place}" for kib, place in largest)
+
     def http(self, name: str, path: str, *, method: str = "GET") -> tuple[int, str, str]:
         """Ask the node's HTTP port; return status, content type and body."""
         request = urllib.request.Request(f"http://{self.node(name).http}{path}", method=method)
