@@ -36,7 +36,7 @@ MAKEFLAGS += --no-print-directory
 
 help:
 	@echo "make demo        three nodes on this machine, real data, a node's death and return"
-	@echo "make test        the tests (a minute or two)"
+	@echo "make test        the tests (three minutes or so)"
 	@echo "make check       what CI runs: format, lint, types, layers, tests"
 	@echo "make slow        the long tests: fifty rounds of SIGKILL and their like"
 	@echo "make campaign    three hundred simulated clusters full of faults, judged"

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from kvbus.cli.options import OutputOption
-from kvbus.cli.output import EXIT_ERROR, Output, complain, print_json, say, table
+from kvbus.cli.output import EXIT_ERROR, EXIT_USAGE, Output, complain, print_json, say, table
 from kvbus.errors import HistoryError
 
 if TYPE_CHECKING:
     from kvbus.testing import History, Verdict
 
-_EXIT_USAGE = 2
 _WORDS = {True: "passes", False: "FAILS", None: "undecided"}
 
 
@@ -55,7 +54,7 @@ def check_history(
         history = _read(file, model)
     except (HistoryError, OSError) as error:
         _refuse(file, error, output)
-        raise typer.Exit(_EXIT_USAGE) from error
+        raise typer.Exit(EXIT_USAGE) from error
     unjudged = sum(1 for each in history.operations if each.op not in _kinds(model))
     rows = _judge(history, model, budget)
     passes = all(row.verdict.passed for row in rows if row.decides)
@@ -141,7 +140,7 @@ def _print_table(history: History, model: Model, rows: Sequence[Row], passes: bo
     table(
         ["checker", "verdict", "judged", "reason"],
         [[row.verdict.checker, _word(row), str(row.verdict.judged), row.verdict.reason] for row in rows],
-        wide=["reason"],
+        wrapped=["reason"],
     )
     for verdict, decides in rows:
         if decides and not verdict.passed:

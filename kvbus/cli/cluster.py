@@ -234,7 +234,7 @@ def _print_nodes(nodes: list[LocalNode], output: Output) -> None:
     table(
         ["node", "state", "pid", "client", "http", "data"],
         [[n.name, _state(n), str(n.pid or ""), n.client, f"http://{n.http}", n.data_dir] for n in nodes],
-        wide=["data"],
+        wrapped=["data"],
     )
 
 

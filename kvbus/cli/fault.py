@@ -119,7 +119,7 @@ def _draw(rules: Sequence[Mapping[str, object]]) -> None:
             [*key, ", ".join(str(rule["node"]) for rule in kept), _sum(kept, "lost"), _sum(kept, "held_bytes")]
             for key, kept in sorted(grouped.items())
         ],
-        wide=["ordered as"],
+        wrapped=["fault", "ordered as", "kept by"],
     )
 
 

@@ -212,10 +212,10 @@ def _print_values(link: Connection, key: str, reply: GetReply, debug: bool, reso
         complain(f"kvbus: {name} has no value in keyspace {link.keyspace}")
     clock = clock_text(link.clock(reply.ctx))
     if len(reply.values) == 1:
-        table(["key", "value", "clock"], [[name, readable(reply.values[0]), clock]], wide=["key", "value"])
+        table(["key", "value", "clock"], [[name, readable(reply.values[0]), clock]], cut=["key", "value"])
     elif reply.values:
         rows = [[name, f"{number}", readable(value)] for number, value in enumerate(reply.values, 1)]
-        table(["key", "sibling", "value"], rows, wide=["key", "value"])
+        table(["key", "sibling", "value"], rows, cut=["key", "value"])
     if len(reply.values) > 1 and reply.ctx is not None:
         say(
             f"\n{len(reply.values)} siblings: nobody has said yet which value counts. Write one that replaces them all:"

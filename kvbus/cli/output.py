@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 EXIT_ERROR = 1
+EXIT_USAGE = 2
 EXIT_NOT_FOUND = 3
 EXIT_REFUSED = 4
 EXIT_UNKNOWN = 5
@@ -89,13 +90,16 @@ def exit_code(error: KvbusError) -> int:
 
 
 @contextmanager
-def failures_shown(output: Output) -> Generator[None]:
-    """Turn a failure inside into one line (table) or one JSON object, and the exit code that belongs to it."""
+def failures_shown(output: Output, unusable: int = EXIT_ERROR) -> Generator[None]:
+    """Turn a failure inside into one line (table) or one JSON object, and the exit code that belongs to it.
+
+    ``unusable`` is the exit code where what was asked for cannot be done.
+    """
     try:
         yield
     except KvbusError as error:
         _tell(error, output)
-        raise typer.Exit(exit_code(error)) from error
+        raise typer.Exit(unusable if isinstance(error, ConfigError) else exit_code(error)) from error
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -139,35 +143,45 @@ def console() -> Console:
     return Console(width=width, highlight=False)
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, wide: Sequence[str] = ()) -> None:
-    """Print rows under headings; what does not fit is cut with … in the columns ``wide`` alone."""
+def table(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], *, cut: Sequence[str] = (), wrapped: Sequence[str] = ()
+) -> None:
+    """Print rows under headings; what does not fit is cut with … in the columns ``cut``, or goes on below."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     screen = console()
-    cells = [[Text(cell, no_wrap=True, overflow="ellipsis") for cell in row] for row in rows]
+    folds = [heading in wrapped for heading in headings]
+    cells = [
+        [Text(cell, no_wrap=not folds[n], overflow="fold" if folds[n] else "ellipsis") for n, cell in enumerate(row)]
+        for row in rows
+    ]
     natural = [max([len(heading), *(row[n].cell_len for row in cells)]) for n, heading in enumerate(headings)]
-    widths = _fitted(natural, [heading in wide for heading in headings], screen.width - _GAP * (len(headings) - 1))
+    is_elastic = [heading in cut or heading in wrapped for heading in headings]
+    widths = _fitted(natural, is_elastic, screen.width - _GAP * (len(headings) - 1))
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
     for number, heading in enumerate(headings):
         given = [row[number] for row in rows if row[number]]
-        is_number = heading not in wide and bool(given) and all(cell.replace(".", "").isdecimal() for cell in given)
-        drawn.add_column(heading, justify="right" if is_number else "left", min_width=widths[number], no_wrap=True)
+        is_number = not is_elastic[number] and bool(given) and all(cell.replace(".", "").isdecimal() for cell in given)
+        drawn.add_column(
+            heading, justify="right" if is_number else "left", width=widths[number], no_wrap=not folds[number]
+        )
     for row in cells:
-        for cell, width in zip(row, widths, strict=True):
-            cell.truncate(width, overflow="ellipsis")
+        for cell, width, does_fold in zip(row, widths, folds, strict=True):
+            if not does_fold:
+                cell.truncate(width, overflow="ellipsis")
         drawn.add_row(*row)
     screen.print(drawn)
 
 
-def _fitted(natural: Sequence[int], is_wide: Sequence[bool], room: int) -> list[int]:
-    """Return column widths that fill at most ``room``; wide columns share what the others leave, small ones first."""
+def _fitted(natural: Sequence[int], is_elastic: Sequence[bool], room: int) -> list[int]:
+    """Return column widths that fill ``room``; elastic columns share what the others leave, small ones first."""
     widths = list(natural)
-    left = room - sum(width for width, wide in zip(natural, is_wide, strict=True) if not wide)
-    elastic = sorted((number for number, wide in enumerate(is_wide) if wide), key=lambda number: natural[number])
-    for place, number in enumerate(elastic):
-        widths[number] = max(_LEAST_WIDTH, min(natural[number], left // (len(elastic) - place)))
+    left = room - sum(width for width, elastic in zip(natural, is_elastic, strict=True) if not elastic)
+    order = sorted((number for number, is_one in enumerate(is_elastic) if is_one), key=lambda number: natural[number])
+    for place, number in enumerate(order):
+        widths[number] = max(_LEAST_WIDTH, min(natural[number], left // (len(order) - place)))
         left -= widths[number]
     return widths
 

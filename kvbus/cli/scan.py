@@ -61,7 +61,7 @@ def scan(
         return
     if values:
         rows = [[readable(key), readable(value)] for key, each in zip(keys, found, strict=True) for value in each]
-        table(["key", "value"], rows, wide=["key", "value"])
+        table(["key", "value"], rows, cut=["key", "value"])
     else:
         for key in keys:
             say(readable(key))

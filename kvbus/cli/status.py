@@ -35,7 +35,9 @@ def status(
     nodes = cast("list[Mapping[str, object]]", report["nodes"])
     headings = ["node", "state", "dc/rack", "weight", "keys", "epoch", "client", "reports"]
     rows = [_row(node) for node in nodes]
-    table(headings, rows) if any(row[-1] for row in rows) else table(headings[:-1], [row[:-1] for row in rows])
+    table(headings, rows, wrapped=["reports"]) if any(row[-1] for row in rows) else table(
+        headings[:-1], [row[:-1] for row in rows]
+    )
     for name, keyspace in cast("Mapping[str, Mapping[str, object]]", report["keyspaces"]).items():
         say(f"\nkeyspace {name}: {_keyspace_text(keyspace)}")
     faults = cast("list[str]", report["faults"])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from kvbus.cli.options import OutputOption
-from kvbus.cli.output import Output, complain, failures_shown, print_json, say, table
+from kvbus.cli.output import EXIT_USAGE, Output, complain, failures_shown, print_json, say, table
 
 if TYPE_CHECKING:
     from kvbus.torture.campaign import Campaign, Row
@@ -47,7 +47,7 @@ def torture(
 
     The same seed gives the same run, to the byte. A mode's known gaps are shown and do not fail the campaign.
     """
-    with failures_shown(output):
+    with failures_shown(output, unusable=EXIT_USAGE):
         from kvbus.errors import ConfigError
         from kvbus.plugins import mode_plugin
         from kvbus.torture.campaign import Campaign, parse_seeds
@@ -61,6 +61,10 @@ def torture(
         if plan is not None and seeds is not None:
             raise ConfigError("--plan and --seeds are two ways to say what runs; give one of them")
         campaign = Campaign(mode=mode, seeds=parse_seeds(seeds or _SEEDS), nodes=nodes, seconds=seconds, theme=theme)
+        if resume is not None and (plan is not None or save is not None or shrink):
+            raise ConfigError(
+                "--resume keeps the outcomes of many seeds; leave it out with --plan, --save and --shrink"
+            )
         if plan is not None or save is not None or shrink:
             failed = _one_run(campaign, plan, save, shrink, output)
         else:
@@ -144,7 +148,7 @@ def _show_campaign(campaign: Campaign, rows: list[Row], seconds: float, processe
     _show_verdicts(rows, gaps)
     if len(rows) < len(campaign.seeds):
         say(f"\n{len(rows)} of {len(campaign.seeds)} seeds; --resume FILE goes on next time")
-    say(f"\n{virtual:,.0f} virtual seconds in {seconds:,.1f} s on {processes} processes")
+    say(f"\n{virtual:,.0f} virtual seconds in {seconds:,.1f} s on {processes} process{'' if processes == 1 else 'es'}")
     failing = [row for row in rows if row["failed"]]
     for row in failing[:_SHOWN_SEEDS]:
         broke = ", ".join(cast("list[str]", row["failed"]))
@@ -166,7 +170,9 @@ def _show_verdicts(rows: list[Row], gaps: Mapping[str, str]) -> None:
     found: dict[str, list[tuple[Row, Mapping[str, object]]]] = {}
     for row in rows:
         for checker, verdict in cast("Mapping[str, Mapping[str, object]]", row["verdicts"]).items():
-            found.setdefault(checker, []).append((row, verdict))
+            # One node's replicas, say, cannot differ: there was nothing to judge.
+            if verdict["judged"] or verdict["ok"] is not None:
+                found.setdefault(checker, []).append((row, verdict))
     lines: list[list[str]] = []
     for checker, verdicts in found.items():
         broken = [(row, verdict) for row, verdict in verdicts if verdict["ok"] is not True]
@@ -176,7 +182,7 @@ def _show_verdicts(rows: list[Row], gaps: Mapping[str, str]) -> None:
         if broken and checker not in gaps:
             said = f"seed {broken[0][0]['seed']}: {broken[0][1]['reason']}"
         lines.append([checker, word, str(len(verdicts) - len(broken)), str(len(broken)), str(judged), said])
-    table(["checker", "verdict", "held in", "broke in", "judged", "why"], lines, wide=["why"])
+    table(["checker", "verdict", "held in", "broke in", "judged", "why"], lines, wrapped=["why"])
 
 
 def _one_run(campaign: Campaign, plan: Path | None, save: Path | None, shortens: bool, output: Output) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,16 +14,14 @@ from typing import Self
 from kvbus.client import Client
 from kvbus.core.sides import Way
 from kvbus.errors import ConfigError
-from kvbus.local.folder import HOST, PORTS_A_NODE, LocalNode, planned_node
+from kvbus.local.folder import LocalNode, planned_node
 from kvbus.local.keeper import Keeper
 from kvbus.local.launch import Started, start, wait_until_ready
+from kvbus.local.ports import PortBlock
 from kvbus.local.process import last_line
 from kvbus.local.setup import write_configs
 from kvbus.local.toml_text import toml_text
 
-_FIRST_PORT = 17_400
-_PORT_STEP = 100
-_TRIES = 100
 _ORDER_MS = 2000
 
 
@@ -35,9 +32,9 @@ class TemporaryCluster:
     """
 
     def __init__(self, count: int = 3, keyspaces: Mapping[str, Mapping[str, object]] | None = None) -> None:
-        base = _free_base_port(count)
+        self._ports = PortBlock(count)
         self.folder = Path(tempfile.mkdtemp(prefix="kvbus-"))
-        planned = [planned_node(self.folder, number, base) for number in range(count)]
+        planned = [planned_node(self.folder, number, self._ports.base) for number in range(count)]
         self.nodes: dict[str, LocalNode] = {node.name: node for node in planned}
         self._keyspaces = keyspaces
         self._started: dict[str, Started] = {}
@@ -112,6 +109,8 @@ class TemporaryCluster:
         shutil.rmtree(self.folder, ignore_errors=True)
         if self._keeper is not None:
             self._keeper.close()
+            self._keeper = None
+        self._ports.close()
 
     def _write_configs(self) -> None:
         extra: Path | None = None
@@ -144,22 +143,3 @@ class TemporaryCluster:
 
 def _ignore(done: int, total: int) -> None:
     """Take the progress that nobody watches: the start takes about a second."""
-
-
-def _free_base_port(count: int) -> int:
-    """Return the first base port from which every node's four ports are free."""
-    for base in range(_FIRST_PORT, _FIRST_PORT + _TRIES * _PORT_STEP, _PORT_STEP):
-        ports = [base + PORTS_A_NODE * node + purpose for node in range(count) for purpose in range(4)]
-        if all(_is_free(port) for port in ports):
-            return base
-    raise OSError(f"no {count * 4} free ports above {_FIRST_PORT}")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True

@@ -65,7 +65,6 @@ class ClientPort:
         self._backlogs: dict[bytes, _Backlog] = {}
         self._held = HeldRequests()
         self._holding_at = 0.0
-        self._has_shed = False
         self.dropped_replies_total = 0
 
     def receive(self) -> bool:
@@ -121,7 +120,6 @@ class ClientPort:
 
     def _hold(self, origin: ClientOrigin, body: bytes) -> None:
         if not self._held.hold(HeldRequest(origin, body, self._holding_at)):
-            self._has_shed = True
             self._intake.shed(origin, body)
 
     def _take_held(self) -> None:
@@ -134,13 +132,6 @@ class ClientPort:
             request = held.take()
             size += len(request.body)
             intake.add(request.origin, request.body, round((now - request.since) * 1000))
-
-    def flood_ended(self) -> bool:
-        """Say once, when all that waited is begun, that there was more than this port holds."""
-        if self._has_shed and not len(self._held):
-            self._has_shed = False
-            return True
-        return False
 
     def reply(self, call: Call) -> None:
         """Send the reply; a client that has gone or does not read loses it."""

@@ -14,7 +14,7 @@ from kvbus.core.node import Node
 from kvbus.core.tick import Effects, Tick
 from kvbus.errors import ReadOnly
 from kvbus.ports.engine import Engine
-from kvbus.runtime.memory import give_back
+from kvbus.runtime.memory import process_reclaimer
 from kvbus.runtime.zmq_transport import ZmqTransport
 
 _WATCH_SECONDS = 0.1
@@ -52,6 +52,8 @@ class Driver:
         # A turn is planned that will take up whatever has come until then.
         self._goes_on = False
         self.lag_seconds = 0.0
+        self._reclaimer = process_reclaimer()
+        self._turns = 0
 
     def start(self) -> None:
         """Begin to serve."""
@@ -97,6 +99,7 @@ class Driver:
         self._turn()
 
     def _step(self, tick: Tick) -> None:
+        self._turns += 1
         out = Effects()
         self._node.step(tick, out)
         self._perform(out)
@@ -169,8 +172,7 @@ class Driver:
         self._sync_when_due()
         self._watch()
         self._turn()
-        if self._transport.flood_ended():
-            give_back()
+        self._reclaimer.look(planned - _WATCH_SECONDS, self._turns)
         self._watcher = self._loop.call_later(_WATCH_SECONDS, self._tended, planned)
 
     def _sync_when_due(self) -> None:

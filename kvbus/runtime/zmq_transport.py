@@ -157,10 +157,6 @@ class ZmqTransport:
         self._gossip.receive(tick_gossip)
         return self._peers.watch(now) or bool(tick_gossip)
 
-    def flood_ended(self) -> bool:
-        """Say once, when the requests of a flood are all begun or refused, that there was one."""
-        return self._clients.flood_ended()
-
     def hot_descriptors(self) -> list[int]:
         """Return the descriptors that turn readable when requests or peer frames arrive (edge-triggered)."""
         return [int(socket.getsockopt(zmq.FD)) for socket in (self._client_socket, self._peer_socket)]

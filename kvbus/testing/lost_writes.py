@@ -79,6 +79,8 @@ def lost_writes(history: History) -> Verdict:
 class _Set:
     """The history of one key: who added and removed what, and who read it.
 
+    ``removers`` has, for each element, the removes that may have taken it away: with what they had seen.
+
     ``acknowledged`` has the elements with an acknowledged add, ``removed`` those whose removal is judged and when the
     first remove of that kind ended, ``final_reads`` the answered ones.
     """
@@ -87,11 +89,15 @@ class _Set:
         self.operations = len(operations)
         self.adds: dict[str, list[Operation]] = {}
         self.removes: dict[str, list[Operation]] = {}
+        self.removers: dict[str, list[Operation]] = {}
         self.reads = [each for each in operations if each.op == "read" and each.outcome == "ok"]
         self.final_reads = [each for each in self.reads if each.final]
         for each in operations:
             if each.element is not None and each.outcome != "failed":
                 (self.adds if each.op == "add" else self.removes).setdefault(each.element, []).append(each)
+            if each.op == "remove" and each.outcome != "failed":
+                for element in (each.element or "",) if each.found is None else each.found:
+                    self.removers.setdefault(element, []).append(each)
         self.acknowledged = {
             element: None for element, adds in self.adds.items() if any(add.outcome == "ok" for add in adds)
         }
@@ -119,11 +125,7 @@ class _Set:
 
     def _must_be_in(self, element: str, read: Operation) -> bool:
         """Say whether an add was acknowledged before the read that no remove can have met."""
-        removes = [
-            each
-            for each in self.removes.get(element, ())
-            if each.start <= _end(read) and (each.found is None or element in each.found)
-        ]
+        removes = [each for each in self.removers.get(element, ()) if each.start <= _end(read)]
         return any(
             add.outcome == "ok" and _end(add) < read.start and all(_end(each) < add.start for each in removes)
             for add in self.adds[element]

@@ -115,7 +115,9 @@ def _keyspace(name: str, said: object, nodes: int) -> Keyspace:
     try:
         section = KeyspaceSection.model_validate(_settings(name, said))
     except ValidationError as error:
-        raise pytest.UsageError(f"keyspaces[{name!r}]: {error.errors()[0]['msg']}") from None
+        first = error.errors()[0]
+        where = " ".join(str(part) for part in first["loc"])
+        raise pytest.UsageError(f"keyspaces[{name!r}] {where}: {first['msg']}") from None
     n = min(_REPLICAS, nodes)
     r, w = (min(2, n) if size is None else size for size in (section.r, section.w))
     return Keyspace(name=name, mode=section.mode, n=n, r=r, w=w, availability=section.availability)

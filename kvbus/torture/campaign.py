@@ -9,11 +9,12 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from hashlib import blake2b
 from importlib.util import find_spec
 from itertools import islice
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 from threading import Thread
@@ -77,7 +78,14 @@ def run_campaign(
                 finished, under_way = wait(under_way, return_when=FIRST_COMPLETED)
                 for future in finished:
                     yield future.result()
+        except BrokenProcessPool as error:
+            raise ConfigError(
+                "a worker was killed, perhaps for want of memory; try fewer --jobs, and --resume to keep what is done"
+            ) from error
         finally:
+            # Whoever stops here does not wait for seeds whose outcomes nobody will see.
+            for worker in active_children():
+                worker.terminate()
             pool.shutdown(wait=True, cancel_futures=True)
 
 

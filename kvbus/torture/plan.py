@@ -120,6 +120,8 @@ def _check_together(plan: Plan) -> None:
     names = [f"n{number + 1}" for number in range(plan.nodes)]
     for number, fault in enumerate(plan.faults):
         place, told = f"faults[{number}] ({fault.kind})", fault.told
+        if fault.at > plan.seconds:
+            raise ConfigError(f"{place}: at {fault.at:g} s the workload of {plan.seconds:g} s is over")
         try:
             if "sides" in told:
                 parted_ways(str(told["sides"]), names)

@@ -132,6 +132,11 @@ class LocalCluster:
         assert found is not None
         return int(found[1])
 
+    def processor_seconds(self, name: str) -> float:
+        """Return the processor time that the node has used."""
+        fields = Path(f"/proc/{self.pid(name)}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def largest_mappings(self, name: str) -> str:
         """Return where the node's own memory lies: the five largest mappings, KiB and name."""
         smaps = Path(f"/proc/{self.pid(name)}/smaps").read_text(encoding="utf-8")

@@ -96,13 +96,14 @@ def _most_memory_for_deaf_client(cluster: LocalCluster, wire: WireSocket, reques
 
 
 def _settled_memory_kib(cluster: LocalCluster) -> int:
-    """Return what the node holds once that has not fallen for longer than a client that does not read is kept."""
-    least, fell_at = cluster.memory_kib(NODE), monotonic()
+    """Return what the node holds when it is idle, once that has not fallen for longer than any client is kept."""
+    least, fell_at, worked = cluster.memory_kib(NODE), monotonic(), cluster.processor_seconds(NODE)
     while monotonic() - fell_at < 2.5:
         sleep(0.02)
         held = cluster.memory_kib(NODE)
-        if held < least:
-            least, fell_at = held, monotonic()
+        is_busy = cluster.processor_seconds(NODE) - worked > 0.2
+        if held < least or is_busy:
+            least, fell_at, worked = min(held, least), monotonic(), cluster.processor_seconds(NODE)
     return least
 
 

@@ -122,12 +122,12 @@ def test_a_delay_is_paid_once_a_round_trip_and_ends_with_the_heal(breakable: Loc
     # More than half of the pause between two looks at all sockets: a frame must not have to wait for the next one.
     delay_ms = 40
     with breakable.connect("n1") as wire:
-        plain = seconds(wire, op="get", key=b"cut-slow", r=3)
+        plain = min(seconds(wire, op="get", key=b"cut-slow", r=3) for _ in range(3))
         # The replicas have nothing else to wake up for than the answers that they hold back.
         run(breakable, "fault", "delay", "* -> n1", "--ms", str(delay_ms))
-        slow = seconds(wire, op="get", key=b"cut-slow", r=3)
+        slow = min(seconds(wire, op="get", key=b"cut-slow", r=3) for _ in range(3))
         run(breakable, "heal")
-        healed = seconds(wire, op="get", key=b"cut-slow", r=3)
+        healed = min(seconds(wire, op="get", key=b"cut-slow", r=3) for _ in range(3))
     print(f"get {plain * 1000:.1f} ms, delayed {slow * 1000:.1f} ms, healed {healed * 1000:.1f} ms")
     assert delay_ms / 1000 <= slow < 2 * delay_ms / 1000
     assert slow / max(plain, healed) > 5

@@ -6,18 +6,25 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
 
 OWNER = """
-import json, sys
+import json, os, sys, time
 from kvbus.local.temporary import TemporaryCluster
 
 with TemporaryCluster(2) as cluster:
-    print(json.dumps([str(cluster.folder), *[node.pid for node in cluster.nodes.values()]]), flush=True)
+    if "forks" in sys.argv and not os.fork():
+        os.closerange(0, 3)
+        time.sleep(30)
+        os._exit(0)
+    nodes = cluster.nodes.values()
+    told = [str(cluster.folder), *[node.pid for node in nodes], *[node.client for node in nodes]]
+    print(json.dumps(told), flush=True)
     sys.stdin.read()
 """
 TORTURE = [sys.executable, "-m", "kvbus", "torture", "--seeds", "1-500", "--jobs", "2"]
@@ -42,24 +49,55 @@ def children(pid: int) -> list[int]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_temporary_clusters_nodes_and_folder_do_not_outlive_their_owner(number: signal.Signals) -> None:
-    with subprocess.Popen([sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as owner:
+@pytest.mark.parametrize("also", [(), ("forks",)], ids=["alone", "with a child"])
+def test_a_temporary_clusters_nodes_and_folder_do_not_outlive_their_owner(
+    number: signal.Signals, also: tuple[str, ...]
+) -> None:
+    command = [sys.executable, "-c", OWNER, *also]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as owner:
         assert owner.stdout is not None
-        folder, *pids = json.loads(owner.stdout.readline())
-        assert len(pids) == 2
+        folder, *pids = json.loads(owner.stdout.readline())[:3]
         assert not any(gone(pid) for pid in pids)
         owner.send_signal(number)
     wait_for(lambda: all(gone(pid) for pid in pids) and not Path(folder).exists())
 
 
-def test_a_cluster_that_ends_in_order_leaves_nothing_either() -> None:
-    done = subprocess.run([sys.executable, "-c", OWNER], input=b"", capture_output=True, check=True)
-    folder, *pids = json.loads(done.stdout)
+@pytest.mark.parametrize("also", [(), ("forks",)], ids=["alone", "with a child"])
+def test_a_cluster_that_ends_in_order_leaves_nothing_either(also: tuple[str, ...]) -> None:
+    begun = monotonic()
+    done = subprocess.run([sys.executable, "-c", OWNER, *also], input=b"", capture_output=True, check=True)
+    assert monotonic() - begun < 25, "its owner waited for a child that is none of its business"
+    folder, *pids = json.loads(done.stdout)[:3]
     assert all(gone(pid) for pid in pids)
     assert not Path(folder).exists()
     assert done.stderr == b""
 
 
+def test_clusters_of_several_owners_at_once_do_not_meet() -> None:
+    with ExitStack() as owners:
+        running = [
+            owners.enter_context(
+                subprocess.Popen([sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            )
+            for _ in range(3)
+        ]
+        told = [json.loads(owner.stdout.readline()) for owner in running if owner.stdout is not None]
+        addresses = [address for each in told for address in each[3:]]
+        assert len(addresses) == len({*addresses}) == 6
+        assert not any(gone(pid) for each in told for pid in each[1:3])
+        for owner in running:
+            owner.communicate()
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let children take Ctrl-C also where this run was started in the background, which makes them ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_campaign_that_is_stopped_shows_what_it_found(number: signal.Signals, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
@@ -67,7 +105,10 @@ def test_a_campaign_that_is_stopped_shows_what_it_found(number: signal.Signals, 
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as campaign:
         wait_for(lambda: journal.exists() and len(journal.read_text(encoding="utf-8").splitlines()) > 2, 60.0)
         campaign.send_signal(number)
-        shown, said = campaign.communicate(timeout=60)
+        try:
+            shown, said = campaign.communicate(timeout=60)
+        finally:
+            campaign.kill()
     assert campaign.returncode == 130
     assert "durable" in shown
     assert "of 500 seeds; --resume FILE goes on next time" in shown

@@ -72,7 +72,7 @@ def test_a_table_shows_no_control_characters() -> None:
 
 def _drawn(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: int) -> list[str]:
     monkeypatch.setenv("COLUMNS", str(columns))
-    table(["key", "value", "n"], [["k", "v" * 100, "12"], ["longer", "[bold]x", "3"]], wide=["key", "value"])
+    table(["key", "value", "n"], [["k", "v" * 100, "12"], ["longer", "[bold]x", "3"]], cut=["key", "value"])
     return capsys.readouterr().out.rstrip("\n").split("\n")
 
 

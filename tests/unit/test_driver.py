@@ -38,9 +38,6 @@ class EndlessTransport:
     def watch(self, now: float, tick_gossip: list[bytes]) -> bool:
         return False
 
-    def flood_ended(self) -> bool:
-        return False
-
     def hot_descriptors(self) -> list[int]:
         return [self._descriptor]
 

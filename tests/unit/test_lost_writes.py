@@ -8,6 +8,7 @@ from kvbus.testing import History, lost_writes
 from tests.unit.set_notation import set_history
 
 RIGHT = {
+    "a remove takes away all that it had seen": "1 add x 0 1\n 1 add y 0 1\n 2 remove x x,y 4 5\n 9 read* - 6 7",
     "an acknowledged element is there": "1 add x 0 1\n 9 read* x 5 6",
     "an element that was never acknowledged may be there": "1 add x 0 ?\n 9 read* x 5 6",
     "an element that was never acknowledged may be missing": "1 add x 0 ?\n 9 read* - 5 6",

@@ -71,7 +71,7 @@ class Report:
             print_json({"nodes": list(names), "seen": [asdict(row) for row in self.seen], "seconds": durations})
             return
         say("")
-        table(["network", "tried", "through", "answer", "ms"], self._rows(), wide=["answer"])
+        table(["network", "tried", "through", "answer", "ms"], self._rows(), wrapped=["answer"])
         if self.measured:
             say("")
             table(["measured", "seconds"], [[row.what, f"{row.seconds:.2f}"] for row in self.measured])

@@ -20,7 +20,6 @@ _LOOK_SECONDS = 0.05
 _ORDER_MS = 2000
 _START_SECONDS = 30.0
 _STEADY_SECONDS = 0.5
-_START_TRIES = 3
 
 
 class RealCluster(Cluster):
@@ -31,7 +30,7 @@ class RealCluster(Cluster):
     """
 
     def __init__(self, nodes: int, keyspaces: Mapping[str, Mapping[str, object]]) -> None:
-        self._processes = _started(nodes, keyspaces)
+        self._processes = TemporaryCluster(nodes, keyspaces).__enter__()
         self._keyspaces = list(keyspaces)
         self._clients: list[Client] = []
         self._lost: tuple[object, ...] = ()
@@ -165,15 +164,3 @@ class RealCluster(Cluster):
         with self._processes.client(name, keyspace=keyspace, deadline_ms=_ORDER_MS) as client:
             told = cast("Mapping[str, str]", client.admin("digests")["digests"])
         return {int(partition): digest for partition, digest in told.items()}
-
-
-def _started(nodes: int, keyspaces: Mapping[str, Mapping[str, object]]) -> TemporaryCluster:
-    """Start a cluster; another test run may have taken the ports that were free a moment ago."""
-    for tries_left in reversed(range(_START_TRIES)):
-        processes = TemporaryCluster(nodes, keyspaces)
-        try:
-            return processes.__enter__()
-        except StartError as error:
-            if not tries_left or "address" not in str(error):
-                raise
-    raise AssertionError("unreachable")
