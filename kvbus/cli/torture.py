@@ -188,19 +188,27 @@ def _show_verdicts(rows: list[Row], gaps: Mapping[str, str]) -> None:
 def _one_run(campaign: Campaign, plan: Path | None, save: Path | None, shortens: bool, output: Output) -> bool:
     from kvbus.errors import ConfigError
     from kvbus.torture.campaign import prepare
-    from kvbus.torture.plan import read_plan
     from kvbus.torture.saving import run_and_save
 
     if plan is None and len(campaign.seeds) != 1:
         raise ConfigError("--save and --shrink take one seed: --seeds 17, or --plan FILE")
     prepare()
-    text = "" if plan is None else plan.read_bytes().decode(errors="replace")
-    chosen = campaign.plan(campaign.seeds[0]) if plan is None else read_plan(text)
+    chosen = campaign.plan(campaign.seeds[0]) if plan is None else _read_plan(plan)
     if shortens:
         chosen = _shortened(chosen)
     result, files = run_and_save(chosen, save)
     _show_run(result, files, output)
     return bool(result.failed())
+
+
+def _read_plan(path: Path) -> Plan:
+    from kvbus.errors import ConfigError
+    from kvbus.torture.plan import read_plan
+
+    try:
+        return read_plan(path.read_bytes().decode(errors="replace"))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def _shortened(plan: Plan) -> Plan:

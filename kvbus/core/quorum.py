@@ -62,9 +62,10 @@ class Requirement(NamedTuple):
         for mask, count in self.clauses:
             reachable = (alive & mask).bit_count()
             if reachable < count:
+                there = mask.bit_count()
+                mend = "demand fewer or bring the others back" if count <= there else f"there are {there}, demand fewer"
                 return NoQuorum(
-                    f"{count} replicas demanded, {reachable} can be reached from this node; "
-                    "demand fewer or bring the others back",
+                    f"{count} replicas demanded, {reachable} can be reached from this node; {mend}",
                     details={"required": count, "alive": reachable},
                 )
         return None

@@ -82,11 +82,11 @@ def _difference(key: str, nodes: FinalReads) -> list[str]:
     if not held:
         return []
     shared = set[str].intersection(*(found for _, found in held))
-    parts = [f"{node} has {listed(sorted(found - shared))}" for node, found in held]
+    parts = dict.fromkeys(f"{node} has {listed(sorted(found - shared))}" for node, found in held)
     if all(found == shared for _, found in held):
         return []
     beside = f", beside {counted(len(shared), 'value')} that all have" if shared else ""
-    return [f"key {quoted(key)}: {', '.join(parts)}{beside}"]
+    return [f"key {quoted(key)}: {'; '.join(parts)}{beside}"]
 
 
 def _silence(key: str, nodes: FinalReads) -> list[str]:

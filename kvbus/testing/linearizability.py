@@ -56,7 +56,8 @@ def linearizability(history: History, *, budget: int = DEFAULT_BUDGET) -> Verdic
             return Verdict(checker=_CHECKER, ok=False, reason=reason, judged=judged, details=details, counters=counters)
     if undecided:
         names = listed(undecided)
-        reason = f"undecided after {budget:,} states for {names}; give it more, or record fewer unknown outcomes a key"
+        mend = "give it a larger budget, or record fewer unknown outcomes a key"
+        reason = f"undecided after {budget:,} states for {names}; {mend}"
         return Verdict(checker=_CHECKER, ok=None, reason=reason, judged=judged, counters=counters)
     reason = f"{counted(judged, 'operation')} on {counted(len(keys), 'key')} can be put into a legal order"
     return Verdict(checker=_CHECKER, ok=True, reason=reason, judged=judged, counters=counters)

@@ -16,7 +16,7 @@ def test_nodes_that_differ_are_told_with_what_they_alone_have() -> None:
     verdict = convergence(set_history("8 read* x,y,z 5 6 n1\n 9 read* z 5 6 n2\n 9 read* z,y 7 8 n3"))
     assert verdict.ok is False
     assert verdict.reason == (
-        '1 of 1 keys differ between nodes: key "s": n1 has "x", "y", n2 has nothing, n3 has "y", '
+        '1 of 1 keys differ between nodes: key "s": n1 has "x", "y"; n2 has nothing; n3 has "y", '
         "beside 1 value that all have"
     )
 
@@ -57,7 +57,7 @@ def test_one_node_has_nobody_to_agree_with() -> None:
 def test_of_many_keys_those_that_differ_are_told() -> None:
     text = "\n".join(f"k{n}: 8 read* x 5 6 n1\n k{n}: 8 read* {'x' if n else 'y'} 5 6 n2" for n in range(5))
     verdict = convergence(set_history(text))
-    assert verdict.reason == '1 of 5 keys differ between nodes: key "k0": n1 has "x", n2 has "y"'
+    assert verdict.reason == '1 of 5 keys differ between nodes: key "k0": n1 has "x"; n2 has "y"'
 
 
 def test_equal_digests_have_converged() -> None:

@@ -96,7 +96,9 @@ def test_a_search_that_its_budget_ends_is_undecided_which_is_a_failure() -> None
     verdict = linearizability(_hard_history(), budget=20)
     assert verdict.ok is None
     assert not verdict.passed
-    assert verdict.reason == ('undecided after 20 states for "k"; give it more, or record fewer unknown outcomes a key')
+    assert verdict.reason == (
+        'undecided after 20 states for "k"; give it a larger budget, or record fewer unknown outcomes a key'
+    )
     assert verdict.counters["visited"] == 20
 
 
