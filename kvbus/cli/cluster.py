@@ -232,10 +232,12 @@ def _print_nodes(nodes: list[LocalNode], output: Output) -> None:
         print_json({"nodes": [{**asdict(node), "state": _state(node)} for node in nodes]})
         return
     table(
-        ["node", "state", "pid", "client", "http", "data"],
-        [[n.name, _state(n), str(n.pid or ""), n.client, f"http://{n.http}", n.data_dir] for n in nodes],
-        wrapped=["data"],
+        ["node", "state", "pid", "client", "http"],
+        [[n.name, _state(n), str(n.pid or ""), n.client, f"http://{n.http}"] for n in nodes],
     )
+    say("")
+    for node in nodes:
+        say(f"{node.name} keeps its data in {node.data_dir}")
 
 
 def _state(node: LocalNode) -> str:

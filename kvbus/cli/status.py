@@ -106,11 +106,15 @@ def _rules(link: Connection, deadline_ms: int) -> Sequence[Mapping[str, object]]
 
 def _row(node: Mapping[str, object]) -> list[str]:
     sees = cast("Mapping[str, str]", node["sees"])
-    missed = [f"{name} is {state}" for name, state in sees.items() if state != "up"]
+    missed: dict[str, list[str]] = {}
+    for name, state in sees.items():
+        if state != "up":
+            missed.setdefault(state, []).append(name)
+    reports = "; ".join(f"{', '.join(names)} {state}" for state, names in missed.items())
     keys, epoch = ("" if node[name] is None else str(node[name]) for name in ("keys", "epoch"))
     place = f"{node['dc']}/{node['rack']}"
     status = str(node["status"])
-    return [str(node["name"]), status, place, f"{node['weight']}", keys, epoch, str(node["client"]), ", ".join(missed)]
+    return [str(node["name"]), status, place, f"{node['weight']}", keys, epoch, str(node["client"]), reports]
 
 
 def _keyspace_text(keyspace: Mapping[str, object]) -> str:
