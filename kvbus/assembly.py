@@ -20,7 +20,9 @@ from kvbus.wire.client_requests import Intake, ServedKeyspace
 from kvbus.wire.handshake import Handshake
 from kvbus.wire.peer_frames import PEER_PROTOCOL_VERSION, Hello
 
-_ROLL_SECONDS = 10.0
+FLUSH_JOB = "flush"
+_FLUSH_SECONDS = 1.0
+_COMPACT_SECONDS = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,5 +106,8 @@ def assemble(
         node=node,
         intake=Intake(served, config.limits),
         handshake=Handshake(hello, topology.index, papers.known),
-        jobs=(Job(name="roll_log", every_seconds=_ROLL_SECONDS, run=engine.roll),),
+        jobs=(
+            Job(name=FLUSH_JOB, every_seconds=_FLUSH_SECONDS, run=engine.flush_due),
+            Job(name="compact", every_seconds=_COMPACT_SECONDS, run=engine.compact_due),
+        ),
     )

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Literal
 
 from kvbus.core.keyspace import Keyspace, space_of
 from kvbus.core.placement import Member as Placed
@@ -20,10 +19,9 @@ from kvbus.core.placement import load_bounds
 from kvbus.core.topology import Member
 from kvbus.errors import ConfigError
 from kvbus.plugins import engine_plugin
+from kvbus.ports.engine import EngineSettings
 from kvbus.ports.mode import Limits
 from kvbus.settings import KeyspaceSection, Location, MemberEntry, Origin, Settings, read_settings
-
-SyncPolicy = Literal["batch", "interval", "none"]
 
 _SERVED_MODES = ("ap",)
 _COMING_MODES = ("cp",)
@@ -58,9 +56,8 @@ class NodeConfig:
     replicas: int | Mapping[str, int]
     members: tuple[Member, ...]
     keyspaces: Mapping[str, Keyspace]
-    engine: str = "memory"
-    sync: SyncPolicy = "batch"
-    interval_ms: int = 1000
+    engine: str = "lsm"
+    storage: EngineSettings = field(default_factory=EngineSettings)
     limits: Limits = field(default_factory=Limits)
     insecure: bool = False
     faults_enabled: bool = False
@@ -99,8 +96,14 @@ class NodeConfig:
                 name: {"mode": space.mode, "r": space.r, "w": space.w, "availability": space.availability}
                 for name, space in self.keyspaces.items()
             },
-            "durability": {"sync": self.sync, "interval_ms": self.interval_ms},
-            "storage": {"engine": self.engine},
+            "durability": {"sync": self.storage.sync, "interval_ms": self.storage.interval_ms},
+            "storage": {
+                "engine": self.engine,
+                "memory_budget": self.storage.memory_bytes,
+                "compression": self.storage.compression,
+                "flush_age_s": self.storage.flush_age_s,
+                "compaction_rate": self.storage.compaction_bytes_s,
+            },
             "limits": {
                 "value_bytes": limits.value_bytes, "pending_ops": limits.pending_ops, "siblings": limits.siblings,
             },
@@ -148,8 +151,14 @@ class _Checker:
             members=members,
             keyspaces=self._keyspaces(replicas),
             engine=self._engine(),
-            sync=settings.durability.sync,
-            interval_ms=settings.durability.interval_ms,
+            storage=EngineSettings(
+                sync=settings.durability.sync,
+                interval_ms=settings.durability.interval_ms,
+                memory_bytes=settings.storage.memory_budget,
+                compression=settings.storage.compression,
+                flush_age_s=settings.storage.flush_age_s,
+                compaction_bytes_s=settings.storage.compaction_rate,
+            ),
             limits=Limits(value_bytes=limits.value_bytes, pending_ops=limits.pending_ops, siblings=limits.siblings),
             insecure=settings.security.insecure,
             faults_enabled=settings.faults.enabled,

@@ -16,7 +16,7 @@ from kvbus.ports.engine import OpenEngine
 from kvbus.ports.mode import ModePlugin, VersionedPlugin
 
 _MODES = {"ap": "kvbus_modes.ap:MODE"}
-_ENGINES = {"memory": "kvbus_storage:ENGINE"}
+_ENGINES = {"lsm": "kvbus_storage:LSM", "memory": "kvbus_storage:MEMORY"}
 
 
 def mode_plugin(name: str) -> ModePlugin:

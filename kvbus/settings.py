@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, cast, get_args
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import BaseModel, ByteSize, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from kvbus.errors import ConfigError
 
@@ -29,6 +29,8 @@ Replicas = Annotated[
 ]
 Quorum = Annotated[int, Field(ge=1, le=255)]
 Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Size = Annotated[ByteSize, Field(ge=1 << 20)]
+"""Bytes, as a number or as text with a unit: ``"256MiB"``, ``"1GB"``."""
 
 
 class Section(BaseModel):
@@ -95,9 +97,13 @@ class DurabilitySection(Section):
 
 
 class StorageSection(Section):
-    """``[storage]``: which engine keeps the data."""
+    """``[storage]``: which engine keeps the data, in how much memory, and when it tidies up; see EngineSettings."""
 
-    engine: Name = "memory"
+    engine: Name = "lsm"
+    memory_budget: Size = ByteSize(256 << 20)
+    compression: Literal["lz4", "zstd", "none"] = "lz4"
+    flush_age_s: float = Field(default=3600, gt=0)
+    compaction_rate: Size = ByteSize(64 << 20)
 
 
 class LimitsSection(Section):

@@ -42,8 +42,33 @@ class AppendFile(Protocol):
         ...
 
 
+class ReadFile(Protocol):
+    """A file opened for reading; removing its name leaves it readable."""
+
+    @property
+    def size(self) -> int:
+        """Bytes in the file when it was opened."""
+        ...
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return ``size`` bytes from ``offset`` on, fewer at the file's end.
+
+        Raises:
+            OSError: the disk cannot read them.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the file; a second close does nothing."""
+        ...
+
+
 class Disk(Protocol):
-    """One data directory. Paths are relative to it, with ``/`` between their parts."""
+    """One data directory. Paths are relative to it, with ``/`` between their parts.
+
+    What a job of a :class:`~kvbus.ports.worker.Worker` is given must survive pickling, and the copy works on the same
+    files.
+    """
 
     def list(self, folder: str = "") -> list[str]:
         """Return the sorted names of the files in ``folder``; empty when it does not exist."""
@@ -57,8 +82,16 @@ class Disk(Protocol):
         """
         ...
 
+    def open(self, path: str) -> ReadFile:
+        """Open the file for reading.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
+        ...
+
     def create(self, path: str, *, fill_step_bytes: int = 0) -> AppendFile:
-        """Create a file for appending, its directory entry durable; folders are made as needed.
+        """Create a file for appending; its name is durable after :meth:`sync_folder`. Folders are made as needed.
 
         With ``fill_step_bytes`` the file is filled with zeros ahead of its tail, a step at a time: a sync that need not
         journal a new file size is faster. After a crash up to one step of zeros may follow the last byte.
@@ -81,6 +114,18 @@ class Disk(Protocol):
         """
         ...
 
+    def sync_folder(self, folder: str = "") -> None:
+        """Make the names in ``folder`` durable: those that were created, and that others were removed.
+
+        Raises:
+            OSError: as :meth:`AppendFile.sync`.
+        """
+        ...
+
     def remove(self, path: str) -> None:
-        """Remove the file durably."""
+        """Remove the file; after a power cut it may be back unless :meth:`sync_folder` was called.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
         ...

@@ -3,10 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 from kvbus.core.types import Lsn
 from kvbus.ports.disk import Disk
+from kvbus.ports.worker import Worker
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineSettings:
+    """What a node's configuration says of its engine; an engine ignores what it has no use for.
+
+    ``sync`` and ``interval_ms`` are ``[durability]``'s. ``memory_bytes`` bounds the data in memory, ``compression`` is
+    that of tables, ``flush_age_s`` the age in seconds at which data in memory go to tables, ``compaction_bytes_s`` what
+    compactions may read a second.
+    """
+
+    sync: Literal["batch", "interval", "none"] = "batch"
+    interval_ms: int = 1000
+    memory_bytes: int = 256 << 20
+    compression: Literal["lz4", "zstd", "none"] = "lz4"
+    flush_age_s: float = 3600.0
+    compaction_bytes_s: int = 64 << 20
 
 
 class Engine(Protocol):
@@ -77,16 +96,59 @@ class Engine(Protocol):
         """
         ...
 
-    def roll(self) -> bool:
-        """Commit, and seal the current log segment when it is old or full enough; say whether it did.
+    def purge(self, keys: Sequence[bytes]) -> Lsn:
+        """Remove ``keys`` as if they had never been, and queue that for the log; no record marks their places.
+
+        Raises:
+            ReadOnly: the disk is full; nothing was removed.
+        """
+        ...
+
+    def drop_range(self, start: bytes, end: bytes) -> Lsn:
+        """Remove all keys with ``start <= key < end``, and commit. It takes time in proportion to what is in memory.
+
+        Raises:
+            ReadOnly, OSError: as :meth:`commit`; nothing was removed.
+        """
+        ...
+
+    def when_full(self, act: Callable[[], object]) -> None:
+        """Have ``act`` called, in the middle of a commit, when so much is in memory that :meth:`flush_due` must
+        come."""
+        ...
+
+    def flush_due(self) -> bool:
+        """Commit, and begin to move data from memory to the disk where there is much or it is old; say whether it did.
+
+        The work is done by the worker, beside the node.
 
         Raises:
             ReadOnly, OSError: as :meth:`commit`.
         """
         ...
 
+    def flush(self) -> None:
+        """Commit, and begin to move all data from memory to the disk.
+
+        Raises:
+            ReadOnly, OSError: as :meth:`commit`.
+        """
+        ...
+
+    def compact_due(self) -> bool:
+        """Begin the most urgent bounded piece of compaction, if one is due; say whether it did."""
+        ...
+
+    def compact(self) -> None:
+        """Begin to compact everything, a bounded piece at a time; :meth:`compact_due` goes on with it."""
+        ...
+
     def stats(self) -> dict[str, int]:
-        """Return gauges and counters: keys, memtable_bytes, log_bytes, log_segments, commits, synced_batches …"""
+        """Return gauges and counters: keys, memtable_bytes, log_bytes, log_segments, commits, synced_batches …
+
+        An engine that keeps more than memory holds counts as ``keys`` what is stored, a key once for each of its
+        states.
+        """
         ...
 
     def close(self) -> None:
@@ -100,13 +162,16 @@ class OpenEngine(Protocol):
     def __call__(
         self,
         disk: Disk,
+        settings: EngineSettings,
         *,
-        sync: str,
-        interval_ms: int,
+        worker: Worker,
         clock: Callable[[], float],
         on_sync: Callable[[float], None] | None = None,
     ) -> Engine:
-        """Open the engine. ``clock`` gives monotonic seconds; ``on_sync`` is told how long each sync of the log took.
+        """Open the engine.
+
+        ``worker`` does what would hold up the caller; ``clock`` gives monotonic seconds; ``on_sync`` is told how long
+        each sync of the log took.
 
         Raises:
             CorruptionError: stored data are damaged; nothing was changed.

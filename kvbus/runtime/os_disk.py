@@ -16,25 +16,11 @@ _TEMPORARY_SUFFIX = ".tmp"
 _sync_data: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 
 
-class OsDisk:
-    """A :class:`~kvbus.ports.disk.Disk` in the directory ``root``, which is made where it is missing.
-
-    Raises:
-        ConfigError: another process holds the directory.
-        OSError: the directory cannot be made or written.
-    """
+class OsFolder:
+    """A :class:`~kvbus.ports.disk.Disk` in the directory ``root`` without a claim to it, for its holder's helpers."""
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self._root = Path(root).absolute()
-        _make_folder(self._root)
-        self._lock = os.open(self._root / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(self._lock)
-            raise ConfigError(
-                f"{self._root} is used by another process: stop it, or give this node a data directory of its own"
-            ) from error
 
     def list(self, folder: str = "") -> list[str]:
         """Return the sorted names of the files in ``folder``; empty when it does not exist."""
@@ -47,29 +33,21 @@ class OsDisk:
 
     def read(self, path: str, offset: int = 0, size: int = -1) -> bytes:
         """Return ``size`` bytes of the file from ``offset`` on, fewer at its end; -1 means all of them."""
-        with self._path(path).open("rb", buffering=0) as file:
-            rest = max(os.fstat(file.fileno()).st_size - offset, 0)
-            wanted = rest if size < 0 else min(size, rest)
-            parts: list[bytes] = []
-            while wanted > 0:
-                part = os.pread(file.fileno(), wanted, offset)
-                if not part:
-                    break
-                parts.append(part)
-                offset += len(part)
-                wanted -= len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        file = self.open(path)
+        try:
+            return file.read(offset, max(file.size - offset, 0) if size < 0 else size)
+        finally:
+            file.close()
+
+    def open(self, path: str) -> OsReadFile:
+        """Open the file for reading."""
+        return OsReadFile(os.open(self._path(path), os.O_RDONLY | os.O_CLOEXEC))
 
     def create(self, path: str, *, fill_step_bytes: int = 0) -> OsAppendFile:
-        """Create a file for appending, its directory entry durable (see the port)."""
+        """Create a file for appending (see the port)."""
         target = self._path(path)
         _make_folder(target.parent)
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        try:
-            _sync_folder(target.parent)
-        except OSError:
-            os.close(descriptor)
-            raise
         return OsAppendFile(descriptor, fill_step_bytes)
 
     def replace(self, path: str, data: bytes) -> None:
@@ -94,21 +72,76 @@ class OsDisk:
         finally:
             os.close(descriptor)
 
-    def remove(self, path: str) -> None:
-        """Remove the file durably."""
-        target = self._path(path)
-        target.unlink()
-        _sync_folder(target.parent)
+    def sync_folder(self, folder: str = "") -> None:
+        """Make the names in ``folder`` durable."""
+        _sync_folder(self._path(folder))
 
-    def close(self) -> None:
-        """Let another process have the directory."""
-        os.close(self._lock)
+    def remove(self, path: str) -> None:
+        """Remove the file (see the port)."""
+        self._path(path).unlink()
 
     def _path(self, path: str) -> Path:
         parts = path.split("/") if path else []
         if ".." in parts or path.startswith("/"):
             raise ValueError(f"{path!r} leads out of the data directory")
         return self._root.joinpath(*parts)
+
+
+class OsDisk(OsFolder):
+    """A :class:`~kvbus.ports.disk.Disk` in the directory ``root``, held until the close; made where it is missing.
+
+    Raises:
+        ConfigError: another process holds the directory.
+        OSError: the directory cannot be made or written.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        super().__init__(root)
+        _make_folder(self._root)
+        self._lock = os.open(self._root / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._lock)
+            raise ConfigError(
+                f"{self._root} is used by another process: stop it, or give this node a data directory of its own"
+            ) from error
+
+    def __reduce__(self) -> tuple[type[OsFolder], tuple[str]]:
+        return OsFolder, (str(self._root),)
+
+    def close(self) -> None:
+        """Let another process have the directory."""
+        os.close(self._lock)
+
+
+class OsReadFile:
+    """A :class:`~kvbus.ports.disk.ReadFile` over a file descriptor that it owns."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self.size = os.fstat(descriptor).st_size
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return ``size`` bytes from ``offset`` on, fewer at the file's end."""
+        data = os.pread(self._descriptor, size, offset)
+        while 0 < len(data) < size:
+            # The kernel reads at most 2 GiB at once; nothing more means the end.
+            part = os.pread(self._descriptor, size - len(data), offset + len(data))
+            if not part:
+                break
+            data += part
+        return data
+
+    def close(self) -> None:
+        """Release the file."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __del__(self) -> None:
+        # A table that was removed is read as long as a scan holds on to it; nobody knows which one is the last.
+        self.close()
 
 
 class OsAppendFile:

@@ -13,7 +13,7 @@ from time import monotonic, time
 
 import structlog
 
-from kvbus.assembly import Assembly, assemble, layout
+from kvbus.assembly import FLUSH_JOB, Assembly, assemble, layout
 from kvbus.config import NodeConfig
 from kvbus.core.metrics import Metrics
 from kvbus.core.node import Node
@@ -27,6 +27,7 @@ from kvbus.runtime.http import HttpServer, http_app, listen_http
 from kvbus.runtime.logs import configure_logs
 from kvbus.runtime.metrics import NodeCollector, registry_for
 from kvbus.runtime.os_disk import OsDisk
+from kvbus.runtime.process_worker import ProcessWorker
 from kvbus.runtime.scheduler import Scheduler
 from kvbus.runtime.sockets import check_addresses
 from kvbus.runtime.zmq_transport import Addresses, ZmqTransport
@@ -78,10 +79,11 @@ class Server:
         # Nobody is to wait for a long log's recovery only to hear that a port is taken.
         check_addresses({"client": listen.client, "peer": listen.peer, "gossip": listen.gossip})
         listener = listen_http(config.listen.http)
+        worker = ProcessWorker()
         engine = engine_plugin(config.engine)(
             self._disk,
-            sync=config.sync,
-            interval_ms=config.interval_ms,
+            config.storage,
+            worker=worker,
             clock=monotonic,
             on_sync=self._metrics.fsync_seconds.observe,
         )
@@ -103,6 +105,7 @@ class Server:
         )
         driver = Driver(node, transport, engine, trace=self._event, fatal=self._fatal)
         scheduler = Scheduler(assembly.jobs, self._event)
+        engine.when_full(lambda: scheduler.pull(FLUSH_JOB))
 
         def world() -> dict[str, float]:
             counters: dict[str, float] = dict(transport.counters())
@@ -128,6 +131,7 @@ class Server:
         http.should_exit = True
         await serving
         transport.close()
+        worker.close()
         self._close(assembly, engine)
         return 0
 

@@ -7,7 +7,8 @@ from errno import EIO, ENOSPC
 from itertools import product
 from random import Random
 
-_SECTOR_BYTES = 512
+from kvbus.sim.disk_file import MemoryFile, MemoryReadFile
+
 _FULL, _FAILED = "No space left on device", "Input/output error"
 
 
@@ -19,11 +20,14 @@ class MemoryDisk:
     """A :class:`~kvbus.ports.disk.Disk` in memory.
 
     ``capacity_bytes``, ``fail_sync`` and ``fail_write`` make it full or failing; ``on_step`` is called after every
-    change, which is where a test takes crash images.
+    change, which is where a test takes crash images. A name that was created or removed is durable once its folder was
+    synced; until then a power cut may leave either state.
     """
 
     def __init__(self) -> None:
         self.files: dict[str, MemoryFile] = {}
+        # What the directory on the platter says; a file that has another name there has both after a power cut.
+        self._durable_files: dict[str, MemoryFile] = {}
         self.capacity_bytes: int | None = None
         self.fail_sync = False
         self.fail_write = False
@@ -40,24 +44,26 @@ class MemoryDisk:
 
     def read(self, path: str, offset: int = 0, size: int = -1) -> bytes:
         """Return ``size`` bytes of the file from ``offset`` on; -1 means all of them."""
-        if path not in self.files:
-            raise FileNotFoundError(path)
-        return bytes(self.files[path].data[offset : None if size < 0 else offset + size])
+        return bytes(self._found(path).data[offset : None if size < 0 else offset + size])
+
+    def open(self, path: str) -> MemoryReadFile:
+        """Open the file for reading."""
+        return MemoryReadFile(self._found(path))
 
     def create(self, path: str, *, fill_step_bytes: int = 0) -> MemoryFile:
-        """Create a file for appending, its directory entry durable."""
+        """Create a file for appending."""
         if path in self.files:
             raise FileExistsError(path)
-        self._check(self.fail_write)
+        self.check(self.fail_write)
         self.files[path] = file = MemoryFile(self, fill_step_bytes)
         self.on_step()
         return file
 
     def replace(self, path: str, data: bytes) -> None:
         """Put ``data`` at ``path`` in one durable step."""
-        self._check(self.fail_write or self.fail_sync)
+        self.check(self.fail_write or self.fail_sync)
         kept = self.room_for(len(data))
-        temporary = self.files.setdefault(path + ".tmp", MemoryFile(self, 0))
+        temporary = self.files[path + ".tmp"] = MemoryFile(self, 0)
         temporary.data[:] = data[:kept]
         self.on_step()
         if kept < len(data):
@@ -66,21 +72,28 @@ class MemoryDisk:
         self.on_step()
         self.files[path] = self.files.pop(path + ".tmp")
         self.on_step()
+        self._make_names_durable(path, path + ".tmp")
 
     def sync(self, path: str) -> None:
         """Make all that the file holds durable, whoever wrote it."""
-        if path not in self.files:
-            raise FileNotFoundError(path)
-        self.files[path].sync()
+        self._found(path).sync()
+
+    def sync_folder(self, folder: str = "") -> None:
+        """Make the names in ``folder`` durable."""
+        self.check(self.fail_sync)
+        prefix = f"{folder}/" if folder else ""
+        names = [path for path in {**self.files, **self._durable_files} if path.startswith(prefix)]
+        self._make_names_durable(*(path for path in names if "/" not in path[len(prefix) :]))
 
     def remove(self, path: str) -> None:
-        """Remove the file durably."""
-        self._check(self.fail_write or self.fail_sync)
-        if self.files.pop(path, None) is None:
-            raise FileNotFoundError(path)
+        """Remove the file."""
+        self.check(self.fail_write)
+        self._found(path)
+        del self.files[path]
         self.on_step()
 
-    def _check(self, fails: bool) -> None:
+    def check(self, fails: bool) -> None:
+        """Fail as a broken disk does, if ``fails``."""
         if fails:
             raise OSError(EIO, _FAILED)
 
@@ -92,14 +105,26 @@ class MemoryDisk:
         return max(min(size, self.capacity_bytes - used), 0)
 
     def crash(self, rng: Random) -> MemoryDisk:
-        """Return what a power cut may leave: synced bytes stand, of the rest anything."""
-        return self._clone({path: file.crash(rng) for path, file in self.files.items()})
+        """Return what a power cut may leave: synced bytes and names stand, of the rest anything."""
+        names = {**self._durable_files, **self.files}
+        kept: dict[str, MemoryFile] = {}
+        for path in names:
+            before, now = self._durable_files.get(path), self.files.get(path)
+            file = now if before is now else rng.choice((before, now))
+            if file is not None:
+                kept[path] = file
+        return self._clone({path: file.crash(rng) for path, file in kept.items()})
 
     def images(self) -> Iterator[MemoryDisk]:
         """Yield what a power cut may leave, file by file as :meth:`MemoryFile.remains`, in every mixture."""
-        remains = [[(path, left) for left in file.remains()] for path, file in self.files.items()]
-        for mixture in product(*remains):
-            yield self._clone(dict(mixture))
+        choices: list[list[tuple[str, bytes | None]]] = []
+        for path in {**self._durable_files, **self.files}:
+            before, now = self._durable_files.get(path), self.files.get(path)
+            files = [now] if before is now else [before, now]
+            contents = [left for file in files for left in ([None] if file is None else file.remains())]
+            choices.append([(path, left) for left in contents])
+        for mixture in product(*choices):
+            yield self._clone({path: left for path, left in mixture if left is not None})
 
     def kill(self) -> MemoryDisk:
         """Return what the end of the process leaves: every write stands, but what was not synced is not yet safe."""
@@ -107,7 +132,24 @@ class MemoryDisk:
         for path, file in self.files.items():
             image.files[path].synced = file.synced
         image.capacity_bytes = self.capacity_bytes
+        image._durable_files = {
+            path: image.files[path] if self.files.get(path) is file else file.copy_to(image)
+            for path, file in self._durable_files.items()
+        }
         return image
+
+    def _found(self, path: str) -> MemoryFile:
+        if path not in self.files:
+            raise FileNotFoundError(path)
+        return self.files[path]
+
+    def _make_names_durable(self, *paths: str) -> None:
+        for path in paths:
+            if path in self.files:
+                self._durable_files[path] = self.files[path]
+            else:
+                self._durable_files.pop(path, None)
+        self.on_step()
 
     def _clone(self, contents: Mapping[str, bytes]) -> MemoryDisk:
         image = MemoryDisk()
@@ -115,83 +157,5 @@ class MemoryDisk:
             image.files[path] = copy = MemoryFile(image, 0)
             copy.data[:] = content
             copy.synced = len(content)
+        image._durable_files = dict(image.files)
         return image
-
-
-class MemoryFile:
-    """A :class:`~kvbus.ports.disk.AppendFile` of a :class:`MemoryDisk`; bytes behind ``synced`` may not survive."""
-
-    def __init__(self, disk: MemoryDisk, fill_step_bytes: int) -> None:
-        self._disk = disk
-        self._fill_step_bytes = fill_step_bytes
-        self.data = bytearray()
-        self.synced = 0
-
-    @property
-    def offset(self) -> int:
-        """Bytes written so far."""
-        return len(self.data)
-
-    def append(self, data: bytes) -> None:
-        """Write all of ``data`` at the end, or as much as fits."""
-        if self._disk.fail_write:
-            raise OSError(EIO, _FAILED)
-        kept = self._disk.room_for(len(data))
-        self.data += data[:kept]
-        self._disk.writes += 1
-        self._disk.on_step()
-        if kept < len(data):
-            raise OSError(ENOSPC, _FULL)
-
-    def sync(self) -> None:
-        """Make all appended bytes durable."""
-        if self._disk.fail_sync:
-            raise OSError(EIO, _FAILED)
-        self.synced = len(self.data)
-        self._disk.syncs += 1
-        self._disk.on_step()
-
-    def cut_back(self, offset: int) -> None:
-        """Drop what lies behind ``offset``, durably."""
-        if self._disk.fail_sync:
-            raise OSError(EIO, _FAILED)
-        del self.data[offset:]
-        self.synced = offset
-        self._disk.on_step()
-
-    def close(self) -> None:
-        """Release the file without syncing."""
-
-    def crash(self, rng: Random) -> bytes:
-        """Return one of the contents that a power cut may leave."""
-        synced, unsynced = bytes(self.data[: self.synced]), bytes(self.data[self.synced :])
-        outcome = rng.choice(("dropped", "kept", "torn", "zeroed", "sectors"))
-        if outcome == "dropped":
-            unsynced = b""
-        elif outcome == "torn":
-            unsynced = unsynced[: rng.randint(0, len(unsynced))]
-        elif outcome == "zeroed":
-            unsynced = bytes(len(unsynced))
-        elif outcome == "sectors":
-            unsynced = self._some_sectors(rng, unsynced)
-        fill = bytes(rng.choice((0, self._fill_step_bytes and rng.randint(0, 5000))))
-        return synced + unsynced + fill
-
-    def remains(self) -> Iterator[bytes]:
-        """Yield the contents that a power cut may leave: torn at every byte, zeroed, or with one sector missing."""
-        synced, unsynced = bytes(self.data[: self.synced]), bytes(self.data[self.synced :])
-        found = dict.fromkeys(unsynced[:length] for length in range(len(unsynced) + 1))
-        found[bytes(len(unsynced))] = None
-        for start in range(0, len(unsynced), _SECTOR_BYTES):
-            lost = unsynced[start : start + _SECTOR_BYTES]
-            found[unsynced[:start] + bytes(len(lost)) + unsynced[start + len(lost) :]] = None
-        for left in found:
-            yield synced + left
-
-    def _some_sectors(self, rng: Random, unsynced: bytes) -> bytes:
-        kept = bytearray(unsynced)
-        for start in range(self.synced // _SECTOR_BYTES * _SECTOR_BYTES, len(self.data), _SECTOR_BYTES):
-            if rng.random() < 0.5:
-                begin, end = max(start - self.synced, 0), min(start + _SECTOR_BYTES - self.synced, len(kept))
-                kept[begin:end] = bytes(end - begin)
-        return bytes(kept)

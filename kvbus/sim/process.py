@@ -36,6 +36,7 @@ from kvbus.sim.disk import MemoryDisk, PowerCut
 from kvbus.sim.network import Connection
 from kvbus.sim.timeline import Timeline
 from kvbus.sim.trace import Trace
+from kvbus.sim.worker import InlineWorker
 from kvbus.wire.client_replies import encode_reply
 
 _SYNC_SECONDS = (0.0001, 0.0006)
@@ -103,9 +104,12 @@ class Process:
         self.metrics = Metrics()
         self._identity = IdentityFile(disk, config.name, lambda: f"{self._rng.getrandbits(128):032x}")
         self._papers: Papers = self._identity.start(config.cluster, config.name, layout(config), self.clock.wall_ms())
+        life = self._life = object()
+        self._worker = InlineWorker(self._timeline, self._rng, self._between_steps)
         self.engine: Engine = engine_plugin(config.engine)(
-            disk, sync=config.sync, interval_ms=config.interval_ms, clock=self.clock.monotonic
+            disk, config.storage, worker=self._worker, clock=self.clock.monotonic
         )
+        self.engine.when_full(partial(self._after, 0.0, partial(self._between_steps, self.engine.flush_due)))
         self.assembly: Assembly = assemble(
             config, self._topology, self._papers, self.engine, self.metrics, find_mode=self._find_mode
         )
@@ -115,10 +119,9 @@ class Process:
         self._has_requests = self._is_busy = self._commit_ended = self.is_paused = False
         self._wake_at = inf
         self._falls: Callable[[], None] | None = None
-        life = self._life = object()
         for job in self.assembly.jobs:
             self._plan_job(job, life)
-        if config.sync == "interval":
+        if config.storage.sync == "interval":
             self._plan_job(Job(name="sync", every_seconds=_SYNC_CHECK_SECONDS, run=self.engine.commit), life)
 
     def kill(self) -> None:
@@ -273,21 +276,28 @@ class Process:
 
     def _plan_job(self, job: Job, life: object) -> None:
         def run() -> None:
-            if self._is_busy or self.is_paused:
-                self._after(_DRAIN_STEP_SECONDS / 10, run)
-                return
             try:
                 job.run()
             except ReadOnly as error:
                 self._trace.tell(
                     self._timeline.now, self.config.name, "job_failed", {"job": job.name, "error": str(error)}
                 )
-            except OSError as error:
-                self._fail(error)
-                return
-            self._after(job.every_seconds, run)
+            self._after(job.every_seconds, again)
 
-        self._after(job.every_seconds, run)
+        def again() -> None:
+            self._between_steps(run)
+
+        self._after(job.every_seconds, again)
+
+    def _between_steps(self, act: Callable[[], object]) -> None:
+        """Act now, or as soon as no commit is under way and the process runs."""
+        if self._is_busy or self.is_paused:
+            self._after(_DRAIN_STEP_SECONDS / 10, partial(self._between_steps, act))
+            return
+        try:
+            act()
+        except OSError as error:
+            self._fail(error)
 
     def _drain(self, give_up: float) -> None:
         if self.is_paused or self._is_busy or (self.node.pending() and self._timeline.now < give_up):
@@ -328,6 +338,7 @@ class Process:
 
     def _end(self, *, says_goodbye: bool) -> None:
         self._life = None
+        self._worker.close()
         self.is_paused = False
         self.ended_at = self._timeline.now
         self._on_end(says_goodbye)

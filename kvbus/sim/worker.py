@@ -16,12 +16,19 @@ _SECONDS = (0.01, 0.5)
 class InlineWorker:
     """A :class:`~kvbus.ports.worker.Worker` in a world.
 
-    A job's work is done at the instant at which it ends, so that a crash before it leaves nothing of it.
+    ``deliver`` calls what it is given between two steps of the node. A job's work is done at the instant at which it
+    ends, so that a crash before it leaves nothing of it.
     """
 
-    def __init__(self, timeline: Timeline, rng: Random) -> None:
+    def __init__(
+        self,
+        timeline: Timeline,
+        rng: Random,
+        deliver: Callable[[Callable[[], object]], object] = lambda act: act(),
+    ) -> None:
         self._timeline = timeline
         self._rng = rng
+        self._deliver = deliver
         self._free_at = 0.0
         self._life = object()
         self._closed = False
@@ -55,4 +62,4 @@ class InlineWorker:
             outcome = job(argument) if life is self._life else WorkerDied("the worker died in the middle of a job")
         except Exception as error:
             outcome = error
-        done(outcome)
+        self._deliver(partial(done, outcome))

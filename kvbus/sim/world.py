@@ -9,7 +9,7 @@ from random import Random
 
 from kvbus.client.machine import Routing
 from kvbus.client.url import DEFAULT_KEYSPACE
-from kvbus.config import Listen, NodeConfig, SyncPolicy
+from kvbus.config import Listen, NodeConfig
 from kvbus.core.digests import copy_digests
 from kvbus.core.keyspace import Keyspace
 from kvbus.core.ring import key_hash, partition_of
@@ -18,6 +18,7 @@ from kvbus.core.topology import Member, Topology
 from kvbus.core.types import NodeIndex
 from kvbus.errors import ConfigError
 from kvbus.plugins import mode_plugin
+from kvbus.ports.engine import EngineSettings
 from kvbus.ports.mode import Limits, ModePlugin
 from kvbus.sim.client import ClientShell, SimClient
 from kvbus.sim.network import Network, Rule
@@ -26,6 +27,10 @@ from kvbus.sim.timeline import Timeline
 from kvbus.sim.trace import Trace
 
 _SETTLE_SECONDS = 5.0
+
+
+_STORAGE = EngineSettings(memory_bytes=1 << 20, flush_age_s=2.0)
+"""Small and quick, so that a short run sees flushes and compactions."""
 
 
 class World:
@@ -44,7 +49,7 @@ class World:
         partitions: int = 16,
         keyspaces: Mapping[str, Keyspace] | None = None,
         limits: Limits | None = None,
-        sync: SyncPolicy = "batch",
+        storage: EngineSettings = _STORAGE,
         find_mode: Callable[[str], ModePlugin] = mode_plugin,
     ) -> None:
         self.rng, self.timeline, self.trace = Random(seed), Timeline(), Trace()
@@ -61,7 +66,7 @@ class World:
         for name in self.names:
             config = NodeConfig(
                 name=name, data_dir=name, listen=Listen(client="", peer="", gossip="", http=""), cluster="sim",
-                partitions=partitions, replicas=n, members=members, keyspaces=spaces, sync=sync,
+                partitions=partitions, replicas=n, members=members, keyspaces=spaces, storage=storage,
                 limits=limits or Limits(),
             )  # fmt: skip
             self._add(config, find_mode)

@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
 
 from kvbus.ports.disk import Disk
-from kvbus.ports.engine import OpenEngine
+from kvbus.ports.engine import EngineSettings, OpenEngine
+from kvbus.ports.worker import Worker
+from kvbus_storage.lsm.engine import LsmEngine
+from kvbus_storage.lsm.opening import open_lsm
 from kvbus_storage.memory_engine import MemoryEngine, open_engine
-from kvbus_storage.options import EngineOptions, SyncPolicy
+from kvbus_storage.options import EngineOptions
 
 
-def _open_with_settings(
+def _open_lsm(
     disk: Disk,
+    settings: EngineSettings,
     *,
-    sync: str,
-    interval_ms: int,
+    worker: Worker,
+    clock: Callable[[], float],
+    on_sync: Callable[[float], None] | None = None,
+) -> LsmEngine:
+    return open_lsm(disk, EngineOptions.of(settings), worker, clock=clock, on_sync=on_sync)
+
+
+def _open_memory(
+    disk: Disk,
+    settings: EngineSettings,
+    *,
+    worker: Worker,
     clock: Callable[[], float],
     on_sync: Callable[[float], None] | None = None,
 ) -> MemoryEngine:
-    """Open the memory engine with the node's ``[durability]`` settings, which the options check."""
-    options = EngineOptions(sync=cast("SyncPolicy", sync), interval_ms=interval_ms)
-    return open_engine(disk, options, clock=clock, on_sync=on_sync)
+    return open_engine(disk, EngineOptions.of(settings), clock=clock, on_sync=on_sync)
 
 
-ENGINE: OpenEngine = _open_with_settings
+LSM: OpenEngine = _open_lsm
+MEMORY: OpenEngine = _open_memory
 
-__all__ = ["ENGINE", "EngineOptions", "MemoryEngine", "open_engine"]
+__all__ = ["LSM", "MEMORY", "EngineOptions", "LsmEngine", "MemoryEngine", "open_engine", "open_lsm"]

@@ -1,30 +1,25 @@
-"""The engine of version 0: all data in memory, a commit log on disk.
-
-Rules: memory never shows what the log refused (a failed append is taken back); the log holds every batch up to
-``applied_lsn`` once ``commit`` has returned; an error other than a full disk stops the engine for good.
-"""
+"""The engine that keeps all data in memory, with a commit log on disk."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from time import monotonic
 
 from kvbus.core.columns import pack_column
 from kvbus.core.types import Lsn
-from kvbus.errors import ReadOnly, ShuttingDown
+from kvbus.errors import ConfigError
 from kvbus.ports.disk import Disk
-from kvbus_storage.commit_log import FILL_STEP_BYTES, CommitLog
-from kvbus_storage.disk_full import is_disk_full
-from kvbus_storage.log_recovery import LogTail, recover_log
-from kvbus_storage.log_rewrite import rewrite_log
+from kvbus_storage.log.format import Kind, LogRecord
+from kvbus_storage.log.journal import Journal
+from kvbus_storage.log.payload import decode_applied, decode_batch, decode_keys, decode_range, encode_keys
+from kvbus_storage.log.recovery import LogTail, read_base, recover_log
+from kvbus_storage.log.rewrite import rewrite_log
+from kvbus_storage.lsm.manifest_format import manifest_number
 from kvbus_storage.memtable import Memtable, Undo
 from kvbus_storage.options import EngineOptions
 
 logger = logging.getLogger(__name__)
-
-_FULL_MESSAGE = "the disk is full: free space and restart the node; reads go on"
 
 
 def open_engine(
@@ -41,11 +36,14 @@ def open_engine(
 
     Raises:
         CorruptionError: the log is damaged; it stays as it is.
-        ConfigError: a newer kvbus wrote the log.
+        ConfigError: a newer kvbus wrote the log, or another engine keeps data here.
         OSError: the disk failed.
     """
-    table = Memtable()
-    tail = recover_log(disk, table.put)
+    if any(manifest_number(name) is not None for name in disk.list()):
+        raise ConfigError('the data directory has tables: they need [storage] engine = "lsm"')
+    replay = _Replay()
+    tail = recover_log(disk, read_base(disk), replay.take)
+    table = replay.table
     if tail.log_bytes > max(options.rewrite_ratio * table.data_bytes, options.segment_bytes) and len(table):
         tail = rewrite_log(disk, tail, table.items(), segment_bytes=options.segment_bytes)
     logger.info(
@@ -61,27 +59,7 @@ def open_engine(
 class MemoryEngine:
     """An :class:`~kvbus.ports.engine.Engine` over a memtable and a commit log; made by :func:`open_engine`."""
 
-    __slots__ = (
-        "_applied",
-        "_clock",
-        "_closed",
-        "_commits",
-        "_failed_batches",
-        "_failure",
-        "_last_sync_s",
-        "_log",
-        "_on_sync",
-        "_opened_at",
-        "_options",
-        "_payloads",
-        "_read_only",
-        "_recovered",
-        "_running",
-        "_synced_at",
-        "_syncs",
-        "_table",
-        "_undos",
-    )
+    __slots__ = ("_journal", "_options", "_table", "_undos")
 
     def __init__(
         self,
@@ -93,45 +71,32 @@ class MemoryEngine:
         clock: Callable[[], float],
         on_sync: Callable[[float], None] | None,
     ) -> None:
-        # Only a log that is synced at every commit gains from zeros ahead of its tail.
-        fill_step_bytes = FILL_STEP_BYTES if options.sync == "batch" else 0
         self._options = options
         self._table = table
-        self._log = CommitLog(disk, tail, fill_step_bytes=fill_step_bytes)
-        self._clock = clock
-        self._on_sync = on_sync
-        self._recovered = self._applied = tail.last_lsn
-        # Queued for the log: _payloads[i] and _undos[i] belong to LSN log.last_lsn + 1 + i.
-        self._payloads: list[bytes] = []
+        # _undos[i] belongs to LSN journal.last_lsn + 1 + i.
         self._undos: list[Undo] = []
-        self._running = True
-        self._closed = False
-        self._failure: OSError | None = None
-        self._read_only = False
-        self._synced_at = self._opened_at = clock()
-        self._last_sync_s = 0.0
-        self._syncs = self._commits = self._failed_batches = 0
+        self._journal = Journal(disk, options, tail, clock=clock, on_sync=on_sync, take_back=self._take_back)
 
     @property
     def applied_lsn(self) -> Lsn:
         """The number of the newest batch that reads can see."""
-        return self._applied
+        return self._journal.applied_lsn
 
     @property
     def durable_lsn(self) -> Lsn:
         """The number of the newest batch that survives a crash, as far as the durability setting promises."""
-        return self._log.synced_lsn if self._options.sync == "batch" else self._log.last_lsn
+        return self._journal.durable_lsn
 
     def get(self, key: bytes) -> bytes | None:
         """Return the record at ``key``, or None."""
-        if not self._running:
-            self._refuse()
+        if not self._journal.running:
+            self._journal.refuse()
         return self._table.get(key)
 
     def multi_get(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return the records at ``keys``, in order, None where there is none."""
-        if not self._running:
-            self._refuse()
+        if not self._journal.running:
+            self._journal.refuse()
         return self._table.multi_get(keys)
 
     def apply(
@@ -142,148 +107,97 @@ class MemoryEngine:
         previous: Sequence[bytes | None] | None = None,
     ) -> Lsn:
         """Store ``records[i]`` at ``keys[i]`` and queue the batch for the log (see the port)."""
-        if not self._running:
-            self._refuse()
-        if self._read_only:
-            raise ReadOnly(_FULL_MESSAGE)
+        journal = self._journal
+        if not journal.running or journal.read_only:
+            journal.check_writable()
         self._undos.append(self._table.put(keys, records, previous))
-        self._payloads.append(pack_column(keys) + pack_column(records) if encoded is None else encoded)
-        self._applied = Lsn(self._applied + 1)
-        return self._applied
+        return journal.add(Kind.RECORD, pack_column(keys) + pack_column(records) if encoded is None else encoded)
+
+    def purge(self, keys: Sequence[bytes]) -> Lsn:
+        """Remove ``keys`` and queue that for the log (see the port)."""
+        self._journal.check_writable()
+        self._undos.append(self._table.delete(keys))
+        return self._journal.add(Kind.PURGE, encode_keys(keys))
 
     def commit(self) -> Lsn:
         """Write and, as the durability setting says, sync all queued batches; return the new ``durable_lsn``."""
-        if not self._running:
-            self._refuse()
-        if self._payloads:
-            self._append_queued()
-        if self._log.last_lsn > self._log.synced_lsn and self._sync_is_due():
-            self._sync()
-        return self.durable_lsn
+        durable = self._journal.commit()
+        self._undos.clear()
+        return durable
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Yield ``(key, record)`` with ``start <= key < end`` in key order, as of the call."""
-        if not self._running:
-            self._refuse()
+        if not self._journal.running:
+            self._journal.refuse()
         return self._table.scan(start, end)
 
-    def roll(self) -> bool:
+    def drop_range(self, start: bytes, end: bytes) -> Lsn:
+        """Remove all keys from ``start`` up to ``end``, at once and durably (see the port)."""
+        self._journal.check_writable()
+        self.commit()
+        lsn = self._journal.add(Kind.DROP_RANGE, encode_keys((start, end)))
+        self.commit()
+        self._table = self._table.without(start, end)
+        return lsn
+
+    def flush_due(self) -> bool:
         """Commit, and seal the current log segment when it is old or full enough; say whether it did."""
         self.commit()
-        if not self._log.is_open:
+        if self._journal.segment_bytes < self._options.segment_bytes and not self._journal.is_old():
             return False
-        age_s = self._clock() - self._opened_at
-        if self._log.segment_bytes < self._options.segment_bytes and age_s < self._options.segment_age_s:
-            return False
-        self._seal()
+        self._journal.seal()
         return True
+
+    def flush(self) -> None:
+        """Commit; there are no tables."""
+        self.commit()
+
+    def compact_due(self) -> bool:
+        """Do nothing: a start rewrites a log that is too long."""
+        return False
+
+    def compact(self) -> None:
+        """Do nothing: a start rewrites a log that is too long."""
+
+    def when_full(self, act: Callable[[], object]) -> None:
+        """Take note of nothing: this engine is never full."""
 
     def stats(self) -> dict[str, int]:
         """Return gauges and counters; times in microseconds, ``read_only`` 0 or 1."""
-        tail = self._log.tail
-        return {
+        found = {
             "keys": len(self._table),
             "memtable_bytes": self._table.data_bytes,
-            "log_bytes": tail.log_bytes,
-            "log_segments": tail.segment_count,
-            "applied_lsn": self._applied,
-            "durable_lsn": self.durable_lsn,
-            "synced_lsn": self._log.synced_lsn,
-            "queued_batches": len(self._payloads),
-            "commits": self._commits,
-            "syncs": self._syncs,
-            "synced_batches": self._log.synced_lsn - self._recovered,
-            "last_sync_us": round(self._last_sync_s * 1e6),
-            "failed_batches": self._failed_batches,
-            "read_only": int(self._read_only),
+            "memory_bytes": self._table.memory_bytes,
         }
+        return found | self._journal.stats()
 
     def close(self) -> None:
         """Commit, seal the log, release the files and take no more calls; a second close does nothing."""
-        if self._closed:
-            return
-        try:
-            if self._running:
-                self.commit()
-        finally:
-            try:
-                if self._failure is None:
-                    self._seal()
-            finally:
-                self._running = False
-                self._closed = True
-                self._log.release()
+        self._journal.close()
 
-    def _append_queued(self) -> None:
-        had_segment = self._log.is_open
-        try:
-            self._log.append(self._payloads)
-        except OSError as error:
-            if not is_disk_full(error):
-                self._stop(error)
-                raise
-            self._take_back_queued(error)
-            raise ReadOnly(_FULL_MESSAGE) from error
-        if not had_segment:
-            self._opened_at = self._clock()
-        self._commits += 1
-        self._payloads.clear()
-        self._undos.clear()
-
-    def _take_back_queued(self, error: OSError) -> None:
-        with self._stopping_on_error():
-            self._log.cut_back()
+    def _take_back(self) -> None:
         for undo in reversed(self._undos):
             self._table.take_back(undo)
-        self._failed_batches += len(self._undos)
-        self._payloads.clear()
         self._undos.clear()
-        self._applied = self._log.last_lsn
-        self._read_only = True
-        logger.error("the engine is read-only from LSN %d on: %s", self._applied, error)
 
-    def _sync_is_due(self) -> bool:
-        if self._options.sync == "interval":
-            return (self._clock() - self._synced_at) * 1000 >= self._options.interval_ms
-        return self._options.sync == "batch"
 
-    def _sync(self) -> None:
-        begun = self._clock()
-        with self._stopping_on_error():
-            self._log.sync()
-        self._synced_at = self._clock()
-        self._last_sync_s = self._synced_at - begun
-        self._syncs += 1
-        if self._on_sync is not None:
-            self._on_sync(self._last_sync_s)
+class _Replay:
+    """Fills a memtable from the log."""
 
-    def _seal(self) -> None:
-        try:
-            self._log.seal()
-        except OSError as error:
-            if not is_disk_full(error):
-                self._stop(error)
-                raise
-            # There is no room for the mark; the next segment's header will say where this one ends.
-            with self._stopping_on_error():
-                self._log.cut_back()
-            self._log.release()
+    def __init__(self) -> None:
+        self.table = Memtable()
 
-    @contextmanager
-    def _stopping_on_error(self) -> Generator[None, None, None]:
-        try:
-            yield
-        except OSError as error:
-            self._stop(error)
-            raise
+    def take(self, record: LogRecord, segment: int) -> None:
+        """Do what a log record says.
 
-    def _stop(self, error: OSError) -> None:
-        self._running = False
-        self._failure = error
-        logger.critical("the disk failed, the process must exit: %s", error)
-
-    def _refuse(self) -> None:
-        if self._failure is not None:
-            message = f"the engine stopped at an earlier error ({self._failure.strerror}): restart the process"
-            raise OSError(self._failure.errno, message)
-        raise ShuttingDown("the engine is closed: open it again")
+        Raises:
+            FormatError: its payload is not what its kind says.
+        """
+        if record.kind == Kind.RECORD:
+            self.table.put(*decode_batch(record.payload))
+        elif record.kind == Kind.APPLIED:
+            self.table.put(*decode_applied(record.payload).batch)
+        elif record.kind == Kind.PURGE:
+            self.table.delete(decode_keys(record.payload))
+        elif record.kind == Kind.DROP_RANGE:
+            self.table = self.table.without(*decode_range(record.payload))

@@ -7,12 +7,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from kvbus_storage.removed import REMOVED
+
 _FOLD_RATIO = 8
+_ENTRY_BYTES = 144
+"""What Python adds to a key and its record: two heads of bytes objects and a place in the dict."""
 
 
 @dataclass(frozen=True, slots=True)
 class Undo:
-    """What a batch replaced: ``previous[i]`` stood at ``keys[i]``, None where nothing did."""
+    """What a batch replaced in the table: ``previous[i]`` stood at ``keys[i]``, None where nothing did."""
 
     keys: Sequence[bytes]
     previous: Sequence[bytes | None]
@@ -26,28 +30,35 @@ class Memtable:
     returns (two runs: a merge) and what is new, never everything.
     """
 
-    __slots__ = ("_data_bytes", "_recent", "_records", "_settled")
+    __slots__ = ("_data_bytes", "_recent", "_records", "_settled", "has_removals")
 
-    def __init__(self) -> None:
-        self._records: dict[bytes, bytes] = {}
+    def __init__(self, records: dict[bytes, bytes] | None = None) -> None:
+        self._records: dict[bytes, bytes] = {} if records is None else records
+        # Whether REMOVED may stand at a key.
+        self.has_removals = REMOVED in self._records.values()
         self._settled: list[bytes] = []
         self._recent: list[bytes] = []
-        self._data_bytes = 0
+        self._data_bytes = sum(map(len, self._records)) + sum(map(len, self._records.values()))
 
     def __len__(self) -> int:
         return len(self._records)
 
     @property
     def data_bytes(self) -> int:
-        """Bytes of all keys and records, without Python's overhead (about 140 bytes an entry)."""
+        """Bytes of all keys and records."""
         return self._data_bytes
 
+    @property
+    def memory_bytes(self) -> int:
+        """Memory that the table takes, about."""
+        return self._data_bytes + _ENTRY_BYTES * len(self._records)
+
     def get(self, key: bytes) -> bytes | None:
-        """Return the record at ``key``, or None."""
+        """Return what stands at ``key``: a record, REMOVED, or None."""
         return self._records.get(key)
 
     def multi_get(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """Return the records at ``keys``, in order, None where there is none."""
+        """Return what stands at ``keys``, in order: a record, REMOVED, or None."""
         return list(map(self._records.get, keys))
 
     def put(
@@ -55,7 +66,7 @@ class Memtable:
     ) -> Undo:
         """Store ``records[i]`` at ``keys[i]``; of a key that comes twice the last one wins.
 
-        ``previous`` is what ``multi_get(keys)`` gives now, if the caller knows it.
+        ``previous`` is what :meth:`multi_get` gives for ``keys`` now, if the caller knows it.
 
         Raises:
             ValueError: the two differ in length; nothing was stored.
@@ -80,34 +91,53 @@ class Memtable:
                 self._data_bytes += sum([len(key) for key, old in zip(keys, previous, strict=True) if old is None])
         return Undo(keys, previous)
 
+    def delete(self, keys: Sequence[bytes]) -> Undo:
+        """Remove ``keys``, of which there is nothing below this table."""
+        previous = {key: self._records.pop(key) for key in dict.fromkeys(keys) if key in self._records}
+        self._data_bytes -= sum(map(len, previous)) + sum(map(len, previous.values()))
+        self._settled, self._recent = [], []
+        return Undo(list(previous), list(previous.values()))
+
+    def remove(self, keys: Sequence[bytes]) -> Undo:
+        """Let REMOVED stand at ``keys``, whatever lies below this table."""
+        self.has_removals = True
+        return self.put(keys, [REMOVED] * len(keys))
+
+    def without(self, start: bytes, end: bytes) -> Memtable:
+        """Return a copy without the keys from ``start`` up to ``end``."""
+        return Memtable({key: record for key, record in self._records.items() if not start <= key < end})
+
     def take_back(self, undo: Undo) -> None:
         """Restore what the newest batch replaced."""
         for key, old in zip(undo.keys, undo.previous, strict=True):
-            record = self._records[key]
-            self._data_bytes -= len(record)
-            if old is None:
-                del self._records[key]
-                self._data_bytes -= len(key)
-            else:
+            record = self._records.pop(key, None)
+            if record is not None:
+                self._data_bytes -= len(key) + len(record)
+            if old is not None:
                 self._records[key] = old
-                self._data_bytes += len(old)
-        if None in undo.previous:
-            # Keys went, so the lists no longer say how many of the dict's last keys are new.
-            self._settled, self._recent = [], []
+                self._data_bytes += len(key) + len(old)
+        # Keys came, went or changed places, so the lists no longer say how many of the dict's last keys are new.
+        self._settled, self._recent = [], []
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """Yield every key and record in no particular order; the table must not change meanwhile."""
+        """Yield every key and what stands at it in no particular order; the table must not change meanwhile."""
         return iter(self._records.items())
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Yield ``(key, record)`` with ``start <= key < end`` in key order, as of the call."""
+        """Yield ``(key, record)`` with ``start <= key < end`` in key order, as of the call; no REMOVED."""
+        keys, records = self.range(start, end)
+        found = zip(keys, records, strict=True)
+        return (pair for pair in found if pair[1] is not REMOVED) if self.has_removals else found
+
+    def range(self, start: bytes, end: bytes) -> tuple[list[bytes], list[bytes]]:
+        """Return the keys with ``start <= key < end`` in order, and what stands at them."""
         self._sort_new_keys()
         keys = _between(self._settled, start, end)
         recent = _between(self._recent, start, end)
         if recent:
             keys += recent
             keys.sort()
-        return zip(keys, list(map(self._records.__getitem__, keys)), strict=True)
+        return keys, list(map(self._records.__getitem__, keys))
 
     def _sort_new_keys(self) -> None:
         new = len(self._records) - len(self._settled) - len(self._recent)

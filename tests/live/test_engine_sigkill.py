@@ -31,7 +31,7 @@ while True:
         keys = [b"last", b"k%d" % (number % 50)]
         lsn = engine.apply(keys, [number.to_bytes(8, "big"), b"%d;" % number * 40])
     engine.commit()
-    engine.roll()
+    engine.flush_due()
     sys.stdout.write(f"{number}\\n")
     sys.stdout.flush()
 """

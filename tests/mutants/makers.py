@@ -16,7 +16,8 @@ from kvbus_modes.ap import frames, siblings, writes
 from kvbus_modes.ap.batch import Batch
 from kvbus_modes.ap.causality import Context, join_all
 from kvbus_modes.ap.record import assemble, spans
-from kvbus_storage import commit_log, log_recovery
+from kvbus_storage.log import commit_log
+from kvbus_storage.log import recovery as log_recovery
 from tests.mutants.planting import Mutant, replace_function, replace_method
 
 

@@ -17,6 +17,7 @@ from kvbus.core.quorum import Requirement
 from kvbus.core.request import Call
 from kvbus.core.tick import Effects, Tick
 from kvbus.core.types import BatchId, Lsn
+from kvbus.ports.disk import ReadFile
 from kvbus.wire import client_replies
 from kvbus.wire.cbor import decode_map, dumps
 from kvbus_modes.ap import record as records
@@ -28,7 +29,8 @@ from kvbus_modes.ap.reads import ReadBatch, Reads
 from kvbus_modes.ap.record import ONE, ONE_SIBLING, SIBLING, TOMBSTONE, assemble, spans
 from kvbus_modes.ap.scans import Scans
 from kvbus_modes.ap.siblings import Hold
-from kvbus_storage import log_format
+from kvbus_storage.log import format as log_format
+from kvbus_storage.log import reader as log_reader
 from kvbus_storage.memtable import Memtable
 from tests.mutants.planting import Mutant, replace_function, replace_method
 
@@ -246,11 +248,11 @@ def torn_tail_accepted() -> None:
 
 def last_record_not_replayed() -> None:
     """Replay stops one record short of the newest segment's end."""
-    original = log_format.read_records
+    original = log_reader.read_records
 
-    def read_records(data: bytes, segment: int, end: int) -> Iterator[log_format.LogRecord]:
-        records = list(original(data, segment, end))
-        yield from records[:-1] if end == len(data) else records
+    def read_records(file: ReadFile, segment: int, end: int) -> Iterator[log_format.LogRecord]:
+        records = list(original(file, segment, end))
+        yield from records[:-1] if end == file.size else records
 
     replace_function(original, read_records)
 

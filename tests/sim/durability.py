@@ -5,7 +5,9 @@ from __future__ import annotations
 from random import Random
 
 from kvbus.plugins import engine_plugin
+from kvbus.ports.engine import EngineSettings
 from tests.sim.world import World
+from tests.workers import NO_WORKER
 
 
 def durable_copies(world: World, value: bytes) -> int:
@@ -15,6 +17,6 @@ def durable_copies(world: World, value: bytes) -> int:
         for path, file in (image := disk.crash(Random(0))).files.items():
             # The worst that a power cut may leave: nothing that was not synced.
             file.data[:] = disk.files[path].data[: disk.files[path].synced]
-        engine = engine_plugin("memory")(image, sync="batch", interval_ms=1000, clock=float)
+        engine = engine_plugin("memory")(image, EngineSettings(), worker=NO_WORKER, clock=float)
         copies += any(value in record for _, record in engine.scan(b"", b"\xff" * 40))
     return copies

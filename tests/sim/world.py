@@ -27,7 +27,7 @@ from kvbus.core.topology import Member, Topology
 from kvbus.errors import ReadOnly
 from kvbus.identity import Papers
 from kvbus.plugins import engine_plugin, mode_plugin
-from kvbus.ports.engine import Engine
+from kvbus.ports.engine import Engine, EngineSettings
 from kvbus.ports.mode import Limits, ModePlugin
 from kvbus.sim.disk import MemoryDisk
 from kvbus.sim.timeline import Timeline
@@ -35,6 +35,7 @@ from kvbus.wire.cbor import decode_map, dumps
 from kvbus.wire.client_replies import encode_reply
 from kvbus.wire.client_requests import Intake
 from tests.sim.network import Network
+from tests.workers import NO_WORKER
 
 Reply = dict[str, Any]
 COMMIT_SECONDS, WALL_MS = 0.0003, 1_700_000_000_000
@@ -75,7 +76,9 @@ class World:
     def start(self, i: int) -> None:
         """Start node ``i`` from its disk and link it to all that are up."""
         self.starts[i] += 1
-        engine = self.engines[i] = engine_plugin("memory")(self.disks[i], sync="batch", interval_ms=1000, clock=float)
+        engine = self.engines[i] = engine_plugin("memory")(
+            self.disks[i], EngineSettings(), worker=NO_WORKER, clock=float
+        )
         config = replace(self._config, name=f"n{i + 1}")
         papers = Papers(cluster="sim", name=config.name, layout="", node_id="", incarnation=self.starts[i])
         built = assemble(config, self.topology, papers, engine, Metrics(), find_mode=lambda name: self.plugin)

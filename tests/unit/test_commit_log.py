@@ -9,9 +9,10 @@ from struct import pack_into
 import pytest
 
 from kvbus.errors import ConfigError, CorruptionError
-from kvbus.sim.disk import MemoryDisk, MemoryFile
+from kvbus.sim.disk import MemoryDisk
+from kvbus.sim.disk_file import MemoryFile
 from kvbus_storage.checksum import extend
-from kvbus_storage.log_format import (
+from kvbus_storage.log.format import (
     HEADER_BYTES,
     RECORD_HEAD_BYTES,
     SegmentHeader,
@@ -19,11 +20,12 @@ from kvbus_storage.log_format import (
     encode_header,
     encode_record_head,
     read_record,
-    read_records,
     segment_name,
     segment_number,
 )
-from kvbus_storage.log_recovery import LogTail, recover_log
+from kvbus_storage.log.reader import read_records
+from kvbus_storage.log.recovery import LogTail, read_base, recover_log
+from kvbus_storage.lsm.flush import replay_record
 from kvbus_storage.memory_engine import MemoryEngine, open_engine
 from kvbus_storage.options import EngineOptions, SyncPolicy
 
@@ -33,14 +35,18 @@ FIRST, SECOND = segment_name(1), segment_name(2)
 State = dict[bytes, bytes]
 
 
+def replay(disk: MemoryDisk, state: State) -> LogTail:
+    return recover_log(disk, read_base(disk), lambda record, segment: replay_record(record, state))
+
+
 def state_of(disk: MemoryDisk) -> State:
     state: State = {}
-    recover_log(disk, lambda keys, records: state.update(zip(keys, records, strict=True)))
+    replay(disk, state)
     return state
 
 
 def tail_of(disk: MemoryDisk) -> LogTail:
-    return recover_log(disk, lambda keys, records: None)
+    return replay(disk, {})
 
 
 def written(
@@ -75,7 +81,8 @@ def flipped(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def record_ends(data: bytes) -> list[int]:
-    return [record.end for record in read_records(data, 1, len(data))]
+    file = with_content(data).open(FIRST)
+    return [record.end for record in read_records(file, 1, len(data))]
 
 
 def test_segment_names_round_trip() -> None:
@@ -106,7 +113,7 @@ def test_replaying_twice_gives_the_same_state() -> None:
     disk, states = written(9)
     assert state_of(disk) == state_of(disk) == states[-1]
     twice = dict(states[-1])
-    recover_log(disk, lambda keys, records: twice.update(zip(keys, records, strict=True)))
+    replay(disk, twice)
     assert twice == states[-1]
 
 
@@ -215,7 +222,7 @@ def test_stored_log_bytes_are_not_taken_for_records() -> None:
 
 def test_record_of_an_unknown_kind_asks_for_a_newer_version() -> None:
     data = written(1)[0].read(FIRST)
-    head = encode_record_head(segment=1, offset=len(data), lsn=2, synced=len(data), kind=7, payload=b"?")
+    head = encode_record_head(segment=1, offset=len(data), lsn=2, synced=len(data), kind=99, payload=b"?")
     with pytest.raises(ConfigError, match="newer kvbus"):
         state_of(with_content(data + head + b"?"))
 

@@ -11,6 +11,7 @@ from kvbus.config import NodeConfig, load_config
 from kvbus.core.topology import Topology
 from kvbus.errors import ConfigError
 from kvbus.local.toml_text import toml_text
+from kvbus.ports.engine import EngineSettings
 
 MINIMAL = '[node]\nname = "n1"\ndata_dir = "data"\n'
 THREE = """
@@ -45,6 +46,10 @@ availability = "quorum"
 [durability]
 sync = "interval"
 interval_ms = 200
+
+[storage]
+memory_budget = "64MiB"
+compression = "zstd"
 """
 
 
@@ -66,7 +71,7 @@ def test_a_name_and_a_folder_make_a_cluster_of_one(tmp_path: Path) -> None:
     config = load(tmp_path, MINIMAL)
     assert [member.name for member in config.members] == ["n1"]
     assert config.members[0].client == config.listen.client == "tcp://127.0.0.1:7400"
-    assert (config.partitions, config.replicas, config.sync, config.engine) == (64, 3, "batch", "memory")
+    assert (config.partitions, config.replicas, config.engine, config.storage) == (64, 3, "lsm", EngineSettings())
     assert config.data_dir == str(tmp_path / "data")
     assert not config.faults_enabled
     default = config.keyspaces["default"]
@@ -86,7 +91,8 @@ def test_every_section_is_read(tmp_path: Path) -> None:
         "default": (3, 2, 3, "always"),
         "Ledger": (3, 1, 2, "quorum"),
     }
-    assert (config.sync, config.interval_ms) == ("interval", 200)
+    assert (config.storage.sync, config.storage.interval_ms) == ("interval", 200)
+    assert (config.storage.memory_bytes, config.storage.compression) == (64 << 20, "zstd")
 
 
 def test_the_members_make_a_topology(tmp_path: Path) -> None:
@@ -158,7 +164,10 @@ def test_members_may_come_from_the_environment(tmp_path: Path) -> None:
             "[cluster]\njoin = ['tcp://a:1']",
             "FILE: [cluster] join: joining a running cluster is not available yet; list initial_members",
         ),
-        ("[storage]\nengine = 'disk'", "FILE: [storage] engine: no engine 'disk' is installed; choose one of: memory"),
+        (
+            "[storage]\nengine = 'disk'",
+            "FILE: [storage] engine: no engine 'disk' is installed; choose one of: lsm, memory",
+        ),
         ("[keyspaces.ledger]\nmode = 'cp'", "FILE: [keyspaces.ledger] mode: mode cp is not available yet; use ap"),
         ("[keyspaces.a]\nmode = 'ca'", "FILE: [keyspaces.a] mode: there is no mode 'ca'; choose one of: ap"),
         (

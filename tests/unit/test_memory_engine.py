@@ -9,10 +9,12 @@ from typing import cast
 import pytest
 
 from kvbus.errors import ConfigError, ReadOnly
+from kvbus.ports.engine import EngineSettings
 from kvbus.sim.disk import MemoryDisk
-from kvbus_storage import ENGINE, MemoryEngine, open_engine
+from kvbus_storage import MEMORY, MemoryEngine, open_engine
 from kvbus_storage.memtable import Memtable
 from kvbus_storage.options import EngineOptions, SyncPolicy
+from tests.workers import NO_WORKER
 
 LOWEST, HIGHEST = b"", b"\xff" * 40
 
@@ -103,7 +105,7 @@ def test_disk_error_stops_the_engine_for_good(fault: str) -> None:
     with pytest.raises(OSError, match="Input/output"):
         engine.commit()
     setattr(disk, fault, False)
-    for call in (engine.commit, engine.roll, lambda: engine.get(b"k"), lambda: engine.apply([b"k"], [b"3"])):
+    for call in (engine.commit, engine.flush_due, lambda: engine.get(b"k"), lambda: engine.apply([b"k"], [b"3"])):
         with pytest.raises(OSError, match="restart the process"):
             call()
     assert engine.durable_lsn == 1
@@ -169,19 +171,19 @@ def test_full_disk_that_cannot_be_cut_back_is_fatal() -> None:
         engine.get(b"k")
 
 
-def test_roll_seals_a_full_or_old_segment() -> None:
+def test_flush_due_seals_a_full_or_old_segment() -> None:
     disk, clock = MemoryDisk(), Clock()
     engine = open_engine(disk, EngineOptions(segment_bytes=4096, segment_age_s=60), clock=clock)
-    assert not engine.roll()
+    assert not engine.flush_due()
     engine.apply([b"k"], [bytes(5000)])
-    assert engine.roll()
-    assert not engine.roll()
+    assert engine.flush_due()
+    assert not engine.flush_due()
     engine.apply([b"k"], [b"1"])
     engine.commit()
     clock.now_s += 59
-    assert not engine.roll()
+    assert not engine.flush_due()
     clock.now_s += 1
-    assert engine.roll()
+    assert engine.flush_due()
     engine.apply([b"k"], [b"2"])
     engine.close()
     assert disk.list() == [f"log-{number:08d}" for number in (1, 2, 3)]
@@ -207,7 +209,7 @@ def overwritten(disk: MemoryDisk) -> State:
     engine = open_engine(disk, EngineOptions(segment_bytes=4096))
     for number in range(60):
         engine.apply([b"k%d" % (number % 6), b"fix"], [b"%d" % number * 150, b"f"])
-        engine.roll()
+        engine.flush_due()
     engine.close()
     return state_of(open_engine(disk, EngineOptions(segment_bytes=1 << 20)))
 
@@ -290,7 +292,7 @@ def test_every_crash_image_holds_a_prefix_with_all_that_was_promised(seed: int, 
         engine.commit()
         synced = engine.stats()["synced_lsn"]
         if random.random() < 0.2:
-            engine.roll()
+            engine.flush_due()
         if random.random() < 0.1:
             disk = disk.crash(random)
             lsn = open_engine(disk.kill(), EngineOptions()).applied_lsn
@@ -362,11 +364,11 @@ def test_crash_while_a_failed_rewrite_is_removed_leaves_no_gap() -> None:
 
 def test_plugin_opens_with_the_settings_of_a_node() -> None:
     disk, durations = MemoryDisk(), list[float]()
-    engine = ENGINE(disk, sync="batch", interval_ms=1000, clock=float, on_sync=durations.append)
+    engine = MEMORY(disk, EngineSettings(), worker=NO_WORKER, clock=float, on_sync=durations.append)
     engine.apply([b"k"], [b"1"])
     engine.commit()
     engine.close()
     assert len(durations) == 1
-    assert ENGINE(disk, sync="none", interval_ms=1000, clock=float).get(b"k") == b"1"
+    assert MEMORY(disk, EngineSettings(sync="none"), worker=NO_WORKER, clock=float).get(b"k") == b"1"
     with pytest.raises(ConfigError, match="choose one of"):
-        ENGINE(disk, sync="sometimes", interval_ms=1000, clock=float)
+        MEMORY(disk, EngineSettings(sync=cast("SyncPolicy", "often")), worker=NO_WORKER, clock=float)

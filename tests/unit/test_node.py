@@ -15,10 +15,12 @@ from kvbus.core.tick import Effects, Tick
 from kvbus.core.topology import Member, Topology
 from kvbus.core.types import NodeIndex
 from kvbus.plugins import engine_plugin
+from kvbus.ports.engine import EngineSettings
 from kvbus.ports.mode import Limits, Mode, ModeContext
 from kvbus.sim.disk import MemoryDisk
 from kvbus_modes.ap import MODE
 from tests.conformance.example_mode import PrimaryPlugin
+from tests.workers import NO_WORKER
 
 ORIGIN = ClientOrigin(b"client", False)
 
@@ -28,7 +30,7 @@ def node(*plugin_names: str) -> Node:
     keyspaces = {plugin.name: Keyspace(name=plugin.name, mode=plugin.name, n=1) for plugin in plugins}
     members = [Member(name="n1", client="", peer="", gossip=""), Member(name="n2", client="", peer="", gossip="")]
     topology = Topology.first(members=members, partitions=4, replicas=1)
-    engine = engine_plugin("memory")(MemoryDisk(), sync="batch", interval_ms=1000, clock=float)
+    engine = engine_plugin("memory")(MemoryDisk(), EngineSettings(), worker=NO_WORKER, clock=float)
     links, metrics, limits = Links(NodeIndex(0), 2), Metrics(), Limits()
     context = ModeContext(
         me=NodeIndex(0), topology=topology, keyspaces=keyspaces, engine=engine, links=links, limits=limits,

@@ -6,12 +6,14 @@ import pytest
 
 from kvbus.core.keyspace import Keyspace
 from kvbus.plugins import engine_plugin
+from kvbus.ports.engine import EngineSettings
 from kvbus.sim.disk import MemoryDisk
 from kvbus_modes.ap.causality import join_all
 from kvbus_modes.ap.ranges import ANSWER_WORK, Range, collect, work_of
 from kvbus_modes.ap.record import Sibling, encode_record
 from kvbus_modes.ap.replica import Replica
 from tests.sim.copies import version
+from tests.workers import NO_WORKER
 
 SPACE = Keyspace(name="default")
 EVERYTHING = 1 << 32
@@ -19,7 +21,7 @@ EVERYTHING = 1 << 32
 
 def replica_with(*records: bytes, partitions: int = 1) -> Replica:
     """Return a replica that holds each record under a key of its own, in one partition after the other."""
-    engine = engine_plugin("memory")(MemoryDisk(), sync="batch", interval_ms=1000, clock=float)
+    engine = engine_plugin("memory")(MemoryDisk(), EngineSettings(), worker=NO_WORKER, clock=float)
     keys = [SPACE.engine_head(n * partitions // len(records)) + b"%06d" % n for n in range(len(records))]
     engine.apply(keys, list(records))
     return Replica(engine)

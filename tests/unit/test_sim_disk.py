@@ -6,9 +6,11 @@ from random import Random
 
 import pytest
 
+from kvbus.ports.engine import EngineSettings
 from kvbus.sim.disk import MemoryDisk, PowerCut
-from kvbus_storage import ENGINE
+from kvbus_storage import MEMORY
 from kvbus_storage.memory_engine import MemoryEngine
+from tests.workers import NO_WORKER
 
 
 def disk_with(synced: bytes, unsynced: bytes) -> MemoryDisk:
@@ -16,6 +18,7 @@ def disk_with(synced: bytes, unsynced: bytes) -> MemoryDisk:
     file = disk.create("log")
     file.append(synced)
     file.sync()
+    disk.sync_folder()
     file.append(unsynced)
     return disk
 
@@ -47,12 +50,12 @@ def test_the_end_of_a_process_loses_nothing_but_makes_nothing_safe() -> None:
 
 
 def engine_on(disk: MemoryDisk) -> MemoryEngine:
-    engine = ENGINE(disk, sync="batch", interval_ms=1000, clock=float)
+    engine = MEMORY(disk, EngineSettings(), worker=NO_WORKER, clock=float)
     assert isinstance(engine, MemoryEngine)
     return engine
 
 
-@pytest.mark.parametrize("step", range(1, 9))
+@pytest.mark.parametrize("step", range(1, 10))
 def test_every_image_of_every_step_of_a_start_and_two_commits_recovers_what_was_durable(step: int) -> None:
     """Cut the power behind the ``step``-th change of the disk; look at all that may be left."""
     disk = MemoryDisk()

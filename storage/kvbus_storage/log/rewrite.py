@@ -11,10 +11,10 @@ from dataclasses import replace
 
 from kvbus.core.columns import pack_column
 from kvbus.ports.disk import Disk
-from kvbus_storage.commit_log import CommitLog
 from kvbus_storage.disk_full import is_disk_full
-from kvbus_storage.log_format import BASE_NAME, encode_base, segment_name
-from kvbus_storage.log_recovery import LogTail
+from kvbus_storage.log.commit_log import CommitLog
+from kvbus_storage.log.format import BASE_NAME, Kind, encode_base, segment_name
+from kvbus_storage.log.recovery import LogTail
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def rewrite_log(disk: Disk, tail: LogTail, live: Iterable[tuple[bytes, bytes]], 
     first = tail.segment + 1
     try:
         for payload in _batches(live):
-            log.append([payload])
+            log.append([Kind.RECORD], [payload])
             if log.segment_bytes >= segment_bytes:
                 log.seal()
         log.seal()
@@ -82,3 +82,4 @@ def _remove_from(disk: Disk, first: int, last: int) -> None:
             disk.remove(segment_name(segment))
         except FileNotFoundError:
             continue
+        disk.sync_folder()

@@ -5,7 +5,6 @@ Source: FORMATS.md, "Segment header", "Log record", "Log base".
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from re import compile as compile_pattern
@@ -13,6 +12,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from kvbus_storage.checksum import extend
+from kvbus_storage.format_error import FormatError, VersionError
 
 VERSION = 1
 BASE_NAME = "log-base"
@@ -37,14 +37,11 @@ class Kind(IntEnum):
 
     RECORD = 1
     SEAL = 2
-
-
-class FormatError(ValueError):
-    """The bytes are not what FORMATS.md says."""
-
-
-class VersionError(ValueError):
-    """The bytes are whole and were written by a newer kvbus."""
+    DROP_RANGE = 3
+    PURGE = 4
+    RAFT_ENTRY = 5
+    RAFT_STATE = 6
+    APPLIED = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +115,17 @@ def encode_record_head(*, segment: int, offset: int, lsn: int, synced: int, kind
     return _RECORD_FRONT.pack(_RECORD_MAGIC, _record_crc(segment, offset, head, payload)) + head
 
 
-def read_record(data: bytes, segment: int, offset: int) -> LogRecord | None:
-    """Return the record at ``offset``, or None where there is no valid one."""
-    body = offset + RECORD_HEAD_BYTES
+def read_record(data: bytes, segment: int, offset: int, base: int = 0) -> LogRecord | None:
+    """Return the record at ``offset`` of the segment, or None where there is no valid one.
+
+    ``data`` are the segment's bytes from ``base`` on.
+    """
+    at = offset - base
+    body = at + RECORD_HEAD_BYTES
     if body > len(data):
         return None
-    magic, crc = _RECORD_FRONT.unpack_from(data, offset)
-    head = data[offset + _RECORD_FRONT.size : body]
+    magic, crc = _RECORD_FRONT.unpack_from(data, at)
+    head = data[at + _RECORD_FRONT.size : body]
     length, lsn, synced, kind = _RECORD_HEAD.unpack(head)
     end = body + length
     if magic != _RECORD_MAGIC or end > len(data):
@@ -132,28 +133,28 @@ def read_record(data: bytes, segment: int, offset: int) -> LogRecord | None:
     payload = data[body:end]
     if crc != _record_crc(segment, offset, head, payload):
         return None
-    return LogRecord(offset, end, lsn, synced, kind, payload)
+    return LogRecord(offset, base + end, lsn, synced, kind, payload)
 
 
-def read_records(data: bytes, segment: int, end: int) -> Iterator[LogRecord]:
-    """Yield the records that follow each other from the header on, up to ``end`` or the first invalid one."""
-    offset = HEADER_BYTES
-    while offset < end:
-        record = read_record(data, segment, offset)
-        if record is None or record.end > end:
-            return
-        yield record
-        offset = record.end
+def record_bytes(data: bytes, at: int) -> int | None:
+    """Return the bytes that the record at ``at`` of ``data`` says it takes; None where its head is not whole."""
+    if at + RECORD_HEAD_BYTES > len(data):
+        return None
+    length: int = _RECORD_HEAD.unpack_from(data, at + _RECORD_FRONT.size)[0]
+    return RECORD_HEAD_BYTES + length
 
 
-def find_proof_of_sync(data: bytes, segment: int, offset: int) -> LogRecord | None:
-    """Return a valid record behind ``offset`` that was written when the bytes at ``offset`` were durable."""
-    at = data.find(_RECORD_MAGIC, offset + 1)
+def find_proof_of_sync(tail: bytes, segment: int, offset: int) -> LogRecord | None:
+    """Return a valid record behind ``offset`` that was written when the bytes at ``offset`` were durable.
+
+    ``tail`` are the segment's bytes from ``offset`` on.
+    """
+    at = tail.find(_RECORD_MAGIC, 1)
     while at >= 0:
-        record = read_record(data, segment, at)
+        record = read_record(tail, segment, offset + at, offset)
         if record is not None and record.synced > offset:
             return record
-        at = data.find(_RECORD_MAGIC, at + 1)
+        at = tail.find(_RECORD_MAGIC, at + 1)
     return None
 
 

@@ -6,33 +6,37 @@ Source: FORMATS.md, "Recovery".
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
-from kvbus.core.columns import ColumnError, unpack_full_column
 from kvbus.core.types import Lsn
 from kvbus.errors import ConfigError, CorruptionError
 from kvbus.ports.disk import Disk
-from kvbus_storage.log_format import (
+from kvbus_storage.format_error import FormatError, VersionError
+from kvbus_storage.log.format import (
     BASE_NAME,
     HEADER_BYTES,
-    FormatError,
     Kind,
     LogRecord,
     SegmentHeader,
-    VersionError,
     decode_base,
     decode_header,
     find_proof_of_sync,
-    read_records,
     segment_name,
     segment_number,
 )
+from kvbus_storage.log.reader import read_records
 
 logger = logging.getLogger(__name__)
 
-Sink = Callable[[list[bytes], list[bytes]], object]
-"""Takes the keys and records of one batch, in log order."""
+_KINDS = frozenset(Kind)
+
+Sink = Callable[[LogRecord, int], object]
+"""Takes each record that is not a SEAL, in log order, and its segment.
+
+Raises:
+    FormatError: the payload is not what its kind says.
+"""
 
 _MEND = (
     "this version cannot repair a damaged log and leaves it as it is. Restore the data directory from a copy; or, "
@@ -51,10 +55,12 @@ class LogTail:
     last_lsn: Lsn
     segment_count: int
     log_bytes: int
+    segment_sizes: Mapping[int, int] = field(default_factory=dict[int, int])
+    """Bytes of each recovered segment by its number."""
 
 
-def recover_log(disk: Disk, sink: Sink) -> LogTail:
-    """Feed every logged batch to ``sink`` in order; return where the log ends.
+def recover_log(disk: Disk, base: int, sink: Sink) -> LogTail:
+    """Feed every record from segment ``base`` on to ``sink`` in order; return where the log ends.
 
     Removes what FORMATS.md calls leftovers and nothing else.
 
@@ -62,7 +68,6 @@ def recover_log(disk: Disk, sink: Sink) -> LogTail:
         CorruptionError: bytes that were durable are damaged or gone.
         ConfigError: a newer kvbus wrote the log.
     """
-    base = _read_base(disk)
     segments = _list_segments(disk, base)
     headers = [_read_header(disk, segment) for segment in segments]
     if headers and headers[-1] is None and _was_being_created(disk, segments[-1]):
@@ -71,7 +76,8 @@ def recover_log(disk: Disk, sink: Sink) -> LogTail:
         headers.pop()
     if not segments and base > 1:
         raise _damage(base, 0, "the segment that log-base names is missing")
-    end, last_lsn, log_bytes = 0, 0, 0
+    end, last_lsn = 0, 0
+    sizes: dict[int, int] = {}
     for index, segment in enumerate(segments):
         header = _checked_header(headers[index], segment, base, end, last_lsn)
         following = headers[index + 1] if index + 1 < len(segments) else None
@@ -79,7 +85,7 @@ def recover_log(disk: Disk, sink: Sink) -> LogTail:
         if index + 1 < len(segments) and known_end is None:
             raise _damage(segments[index + 1], 0, "the segment's header fails its check")
         end, last_lsn = _replay_segment(disk, segment, known_end, header.last_lsn, sink)
-        log_bytes += end
+        sizes[segment] = end
     if segments:
         # A process that was killed before its sync left records that reads show from now on and the next segment's
         # header builds on: a power cut must not take them any more.
@@ -89,11 +95,18 @@ def recover_log(disk: Disk, sink: Sink) -> LogTail:
         end=end,
         last_lsn=Lsn(last_lsn),
         segment_count=len(segments),
-        log_bytes=log_bytes,
+        log_bytes=sum(sizes.values()),
+        segment_sizes=sizes,
     )
 
 
-def _read_base(disk: Disk) -> int:
+def read_base(disk: Disk) -> int:
+    """Return the segment that the log base names, 1 where there is no log base.
+
+    Raises:
+        CorruptionError: it is damaged.
+        ConfigError: a newer kvbus wrote it.
+    """
     try:
         return decode_base(disk.read(BASE_NAME))
     except FileNotFoundError:
@@ -141,39 +154,38 @@ def _checked_header(header: SegmentHeader | None, segment: int, base: int, end: 
 
 
 def _replay_segment(disk: Disk, segment: int, known_end: int | None, last_lsn: int, sink: Sink) -> tuple[int, int]:
-    data = disk.read(segment_name(segment))
-    end = HEADER_BYTES
-    for record in read_records(data, segment, len(data) if known_end is None else known_end):
-        _replay_record(segment, record, last_lsn, sink)
-        end, last_lsn = record.end, record.lsn
-    if known_end is not None and end != known_end:
-        raise _damage(segment, end, "the record fails its check in a finished segment")
-    if known_end is None:
-        _check_tail(data, segment, end)
-    return end, last_lsn
+    file = disk.open(segment_name(segment))
+    try:
+        end = HEADER_BYTES
+        for record in read_records(file, segment, file.size if known_end is None else known_end):
+            _replay_record(segment, record, last_lsn, sink)
+            end, last_lsn = record.end, record.lsn
+        if known_end is not None and end != known_end:
+            raise _damage(segment, end, "the record fails its check in a finished segment")
+        if known_end is None:
+            _check_tail(file.read(end, file.size - end), segment, end)
+        return end, last_lsn
+    finally:
+        file.close()
 
 
 def _replay_record(segment: int, record: LogRecord, last_lsn: int, sink: Sink) -> None:
     if record.kind == Kind.SEAL:
         return
-    if record.kind != Kind.RECORD:
+    if record.kind not in _KINDS:
         raise _too_new(segment_name(segment), f"has a record of kind {record.kind} at byte {record.offset}")
     if record.lsn != last_lsn + 1:
         raise _damage(segment, record.offset, f"LSN {record.lsn} follows {last_lsn}")
     try:
-        keys, middle = unpack_full_column(record.payload)
-        records, end = unpack_full_column(record.payload, middle)
-    except ColumnError as error:
-        raise _damage(segment, record.offset, f"the payload is not two columns: {error}") from error
-    if len(keys) != len(records) or end != len(record.payload):
-        raise _damage(segment, record.offset, f"{len(keys)} keys stand beside {len(records)} records")
-    sink(keys, records)
+        sink(record, segment)
+    except FormatError as error:
+        raise _damage(segment, record.offset, str(error)) from error
 
 
-def _check_tail(data: bytes, segment: int, end: int) -> None:
-    if not data[end:].strip(b"\0"):
+def _check_tail(tail: bytes, segment: int, end: int) -> None:
+    if not tail.strip(b"\0"):
         return
-    proof = find_proof_of_sync(data, segment, end)
+    proof = find_proof_of_sync(tail, segment, end)
     if proof is not None:
         raise _damage(
             segment, end, f"the record fails its check, and the one at byte {proof.offset} says it was durable"
@@ -181,7 +193,7 @@ def _check_tail(data: bytes, segment: int, end: int) -> None:
     logger.warning(
         "%s: dropped a torn tail of %d bytes at byte %d; it was never acknowledged as durable",
         segment_name(segment),
-        len(data) - end,
+        len(tail),
         end,
     )
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from kvbus.core.types import Lsn
 from kvbus.ports.disk import AppendFile, Disk
-from kvbus_storage.log_format import (
+from kvbus_storage.log.format import (
     HEADER_BYTES,
     RECORD_HEAD_BYTES,
     Kind,
@@ -21,7 +21,7 @@ from kvbus_storage.log_format import (
     encode_record_head,
     segment_name,
 )
-from kvbus_storage.log_recovery import LogTail
+from kvbus_storage.log.recovery import LogTail
 
 FILL_STEP_BYTES = 256 << 10
 """Zeros written ahead of a synced segment's tail. A step costs one commit about 0.2 ms; larger steps stall longer."""
@@ -64,6 +64,11 @@ class CommitLog:
         )
 
     @property
+    def segment(self) -> int:
+        """The number of the newest segment, open or not."""
+        return self._segment
+
+    @property
     def segment_bytes(self) -> int:
         """Bytes in the open segment; 0 when none is open."""
         return self._tail if self._file is not None else 0
@@ -73,19 +78,19 @@ class CommitLog:
         """Say whether a segment is open; the next append opens one."""
         return self._file is not None
 
-    def append(self, payloads: Sequence[bytes]) -> None:
-        """Write one RECORD for each of ``payloads`` with a single write; they take the next LSNs.
+    def append(self, kinds: Sequence[Kind], payloads: Sequence[bytes]) -> None:
+        """Write a record for each of ``payloads`` with a single write; they take the next LSNs.
 
         Raises:
             OSError: nothing of it counts; call :meth:`cut_back` before going on.
         """
-        file = self._file or self._open_segment()
+        file = self._file or self.open_next()
         parts: list[bytes] = []
         offset = self._tail
         lsn: int = self._last_lsn
-        for payload in payloads:
+        for kind, payload in zip(kinds, payloads, strict=True):
             lsn += 1
-            parts.append(self._head(offset, lsn, Kind.RECORD, payload))
+            parts.append(self._head(offset, lsn, kind, payload))
             parts.append(payload)
             offset += RECORD_HEAD_BYTES + len(payload)
         file.append(b"".join(parts))
@@ -114,6 +119,30 @@ class CommitLog:
             self._synced = self._tail
             self._synced_lsn = self._last_lsn
 
+    def open_next(self) -> AppendFile:
+        """Open the next segment; none may be open.
+
+        Raises:
+            OSError: there is none; a full disk may have room later.
+        """
+        number = self._segment + 1
+        header = SegmentHeader(number, self._tail, self._last_lsn)
+        file = self._disk.create(segment_name(number), fill_step_bytes=self._fill_step_bytes)
+        try:
+            file.append(encode_header(header))
+            file.sync()
+            self._disk.sync_folder()
+        except OSError:
+            file.close()
+            # After a full disk there is a next time; a file without a header would be in its way.
+            self._disk.remove(segment_name(number))
+            raise
+        self._file = file
+        self._segment = number
+        self._tail = self._synced = HEADER_BYTES
+        self._count += 1
+        return file
+
     def seal(self) -> None:
         """Sync the open segment, mark its end and close it; the next append opens another one.
 
@@ -129,28 +158,17 @@ class CommitLog:
         self.sync()
         self.release()
 
+    def forget(self, base: int, log_bytes: int) -> None:
+        """Count no more than the segments from ``base`` on; the closed ones among them have ``log_bytes``."""
+        self._count = self._segment - base + 1
+        self._sealed_bytes = log_bytes
+
     def release(self) -> None:
         """Close the open segment as it is."""
         if self._file is not None:
             self._file.close()
             self._file = None
             self._sealed_bytes += self._tail
-
-    def _open_segment(self) -> AppendFile:
-        number = self._segment + 1
-        header = SegmentHeader(number, self._tail, self._last_lsn)
-        file = self._disk.create(segment_name(number), fill_step_bytes=self._fill_step_bytes)
-        try:
-            file.append(encode_header(header))
-            file.sync()
-        except OSError:
-            file.close()
-            raise
-        self._file = file
-        self._segment = number
-        self._tail = self._synced = HEADER_BYTES
-        self._count += 1
-        return file
 
     def _head(self, offset: int, lsn: int, kind: Kind, payload: bytes) -> bytes:
         return encode_record_head(

@@ -1,0 +1,1 @@
+"""The commit log: its bytes, its writing side, its recovery."""

@@ -1,0 +1,329 @@
+"""The write side that engines share: what is queued, what is in the log, what is durable, and what a full disk does.
+
+Rules: memory never shows what the log refused (a failed append is taken back); the log holds everything up to
+``applied_lsn`` once ``commit`` has returned; an error other than a full disk stops the journal for good.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+
+from kvbus.core.types import Lsn
+from kvbus.errors import ReadOnly, ShuttingDown
+from kvbus.ports.disk import Disk
+from kvbus_storage.disk_full import is_disk_full
+from kvbus_storage.log.commit_log import FILL_STEP_BYTES, CommitLog
+from kvbus_storage.log.format import Kind, segment_name
+from kvbus_storage.log.recovery import LogTail
+from kvbus_storage.options import EngineOptions
+
+logger = logging.getLogger(__name__)
+
+FULL_MESSAGE = "the disk is full: free space, and writes go on by themselves; reads go on meanwhile"
+_PROBE_NAME = "space.tmp"
+_PROBE_BYTES = 1 << 20
+_PROBE_SECONDS = 1.0
+
+
+class Journal:
+    """The commit log of one engine, with a queue before it.
+
+    ``take_back`` is told to undo everything above :attr:`last_lsn` in memory, after an append found the disk full.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_closed",
+        "_commits",
+        "_disk",
+        "_failed_batches",
+        "_failure",
+        "_kinds",
+        "_last_sync_s",
+        "_log",
+        "_on_sync",
+        "_opened_at",
+        "_options",
+        "_payloads",
+        "_probe_at",
+        "_recovered",
+        "_synced_at",
+        "_syncs",
+        "_take_back",
+        "applied_lsn",
+        "read_only",
+        "running",
+    )
+
+    def __init__(
+        self,
+        disk: Disk,
+        options: EngineOptions,
+        tail: LogTail,
+        *,
+        clock: Callable[[], float],
+        on_sync: Callable[[float], None] | None,
+        take_back: Callable[[], None],
+    ) -> None:
+        # Only a log that is synced at every commit gains from zeros ahead of its tail.
+        fill_step_bytes = FILL_STEP_BYTES if options.sync == "batch" else 0
+        self._disk = disk
+        self._options = options
+        self._log = CommitLog(disk, tail, fill_step_bytes=fill_step_bytes)
+        self._clock = clock
+        self._on_sync = on_sync
+        self._take_back = take_back
+        self._recovered = self.applied_lsn = tail.last_lsn
+        # Queued for the log: _kinds[i] and _payloads[i] belong to LSN log.last_lsn + 1 + i.
+        self._kinds: list[Kind] = []
+        self._payloads: list[bytes] = []
+        self.running = True
+        self.read_only = False
+        self._closed = False
+        self._failure: OSError | None = None
+        self._synced_at = self._opened_at = clock()
+        self._probe_at = 0.0
+        self._last_sync_s = 0.0
+        self._syncs = self._commits = self._failed_batches = 0
+
+    @property
+    def durable_lsn(self) -> Lsn:
+        """The newest batch that survives a crash, as far as the durability setting promises."""
+        return self._log.synced_lsn if self._options.sync == "batch" else self._log.last_lsn
+
+    @property
+    def last_lsn(self) -> Lsn:
+        """The newest batch in the log."""
+        return self._log.last_lsn
+
+    @property
+    def segment(self) -> int:
+        """The newest segment's number."""
+        return self._log.segment
+
+    @property
+    def segment_bytes(self) -> int:
+        """Bytes in the open segment; 0 when none is open."""
+        return self._log.segment_bytes
+
+    def is_old(self) -> bool:
+        """Say whether the open segment has reached the age at which it is closed."""
+        return self._log.is_open and self._clock() - self._opened_at >= self._options.segment_age_s
+
+    def add(self, kind: Kind, payload: bytes) -> Lsn:
+        """Queue one record; the caller has called :meth:`check_writable` before it changed its memory."""
+        self._kinds.append(kind)
+        self._payloads.append(payload)
+        self.applied_lsn = Lsn(self.applied_lsn + 1)
+        return self.applied_lsn
+
+    def check_writable(self) -> None:
+        """Refuse a write that could not be logged.
+
+        Raises:
+            ReadOnly: the disk is full.
+            OSError, ShuttingDown: as :meth:`refuse`.
+        """
+        if not self.running:
+            self.refuse()
+        if self.read_only:
+            raise ReadOnly(FULL_MESSAGE)
+
+    def commit(self) -> Lsn:
+        """Write and, as the durability setting says, sync all that is queued; return the new ``durable_lsn``.
+
+        Raises:
+            ReadOnly: the disk is full; what was queued has been taken back.
+            OSError: a write or a sync failed; fatal.
+        """
+        if not self.running:
+            self.refuse()
+        if self._payloads:
+            self._append_queued()
+        elif self.read_only and self._clock() >= self._probe_at:
+            self._look_for_space()
+        if self._log.last_lsn > self._log.synced_lsn and self._sync_is_due():
+            self._sync()
+        return self.durable_lsn
+
+    def turn(self) -> tuple[int, int]:
+        """Close the open segment, open the next one, and return the closed one's number and end; nothing may be queued.
+
+        On a full disk the next segment waits for the next write.
+
+        Raises:
+            OSError: a write or a sync failed; fatal.
+        """
+        self.seal()
+        closed = self._log.segment, self._log.tail.end
+        try:
+            self._log.open_next()
+        except OSError as error:
+            if not is_disk_full(error):
+                self.stop(error)
+                raise
+            self.fill_up(error)
+        self._opened_at = self._clock()
+        return closed
+
+    def seal(self) -> None:
+        """Close the open segment, synced, if there is one. Nothing may be queued.
+
+        Raises:
+            OSError: a write or a sync failed; fatal.
+        """
+        if not self._log.is_open:
+            return
+        try:
+            self._log.seal()
+        except OSError as error:
+            if not is_disk_full(error):
+                self.stop(error)
+                raise
+            # There is no room for the mark; the next segment's header will say where this one ends.
+            with self.stopping_on_error():
+                self._log.cut_back()
+            self._log.release()
+
+    def drop_segments(self, first: int, base: int, log_bytes: int) -> None:
+        """Remove the segments from ``first`` up to ``base``; the closed ones from there on have ``log_bytes``."""
+        for segment in range(first, base):
+            with suppress(FileNotFoundError):
+                self._disk.remove(segment_name(segment))
+        self._log.forget(base, log_bytes)
+
+    def close(self) -> None:
+        """Commit, seal the log, release the files and take no more calls; a second close does nothing."""
+        if self._closed:
+            return
+        try:
+            if self.running:
+                self.commit()
+        finally:
+            try:
+                if self._failure is None:
+                    self.seal()
+            finally:
+                self.running = False
+                self._closed = True
+                self._log.release()
+
+    def stats(self) -> dict[str, int]:
+        """Return gauges and counters; times in microseconds, ``read_only`` 0 or 1."""
+        tail = self._log.tail
+        return {
+            "log_bytes": tail.log_bytes,
+            "log_segments": tail.segment_count,
+            "applied_lsn": self.applied_lsn,
+            "durable_lsn": self.durable_lsn,
+            "synced_lsn": self._log.synced_lsn,
+            "queued_batches": len(self._payloads),
+            "commits": self._commits,
+            "syncs": self._syncs,
+            "synced_batches": self._log.synced_lsn - self._recovered,
+            "last_sync_us": round(self._last_sync_s * 1e6),
+            "failed_batches": self._failed_batches,
+            "read_only": int(self.read_only),
+        }
+
+    def fill_up(self, error: OSError) -> None:
+        """Take no writes until there is space again."""
+        self.read_only = True
+        self._probe_at = self._clock() + _PROBE_SECONDS
+        logger.error("the engine is read-only from LSN %d on: %s", self.applied_lsn, error)
+
+    @contextmanager
+    def stopping_on_error(self) -> Generator[None, None, None]:
+        """Stop for good where the body meets an ``OSError``."""
+        try:
+            yield
+        except OSError as error:
+            self.stop(error)
+            raise
+
+    def stop(self, error: OSError) -> None:
+        """Take no more calls after an error that nothing can mend but a new process."""
+        self.running = False
+        self._failure = error
+        logger.critical("the disk failed, the process must exit: %s", error)
+
+    def refuse(self) -> None:
+        """Raise what each call gets from a journal that is closed or has stopped.
+
+        Raises:
+            ShuttingDown: it is closed.
+            OSError: it has stopped at an earlier error.
+        """
+        if self._failure is not None:
+            message = f"the engine stopped at an earlier error ({self._failure.strerror}): restart the process"
+            raise OSError(self._failure.errno, message)
+        raise ShuttingDown("the engine is closed: open it again")
+
+    def _append_queued(self) -> None:
+        had_segment = self._log.is_open
+        try:
+            self._log.append(self._kinds, self._payloads)
+        except OSError as error:
+            if not is_disk_full(error):
+                self.stop(error)
+                raise
+            self._refuse_queued(error)
+            raise ReadOnly(FULL_MESSAGE) from error
+        if not had_segment:
+            self._opened_at = self._clock()
+        self._commits += 1
+        self._payloads.clear()
+        self._kinds.clear()
+
+    def _refuse_queued(self, error: OSError) -> None:
+        with self.stopping_on_error():
+            self._log.cut_back()
+        self._take_back()
+        self._failed_batches += len(self._payloads)
+        self._payloads.clear()
+        self._kinds.clear()
+        self.applied_lsn = self._log.last_lsn
+        self.fill_up(error)
+
+    def _look_for_space(self) -> None:
+        """Write a little to see whether the disk has room again; what was refused stays refused."""
+        self._probe_at = self._clock() + _PROBE_SECONDS
+        try:
+            file = self._disk.create(_PROBE_NAME)
+        except FileExistsError:
+            self._disk.remove(_PROBE_NAME)
+            return
+        except OSError as error:
+            if is_disk_full(error):
+                return
+            self.stop(error)
+            raise
+        try:
+            file.append(bytes(_PROBE_BYTES))
+            self.read_only = False
+            logger.warning("the disk has space again: writes go on")
+        except OSError as error:
+            if not is_disk_full(error):
+                self.stop(error)
+                raise
+        finally:
+            file.close()
+            with suppress(OSError):
+                self._disk.remove(_PROBE_NAME)
+
+    def _sync_is_due(self) -> bool:
+        if self._options.sync == "interval":
+            return (self._clock() - self._synced_at) * 1000 >= self._options.interval_ms
+        return self._options.sync == "batch"
+
+    def _sync(self) -> None:
+        begun = self._clock()
+        with self.stopping_on_error():
+            self._log.sync()
+        self._synced_at = self._clock()
+        self._last_sync_s = self._synced_at - begun
+        self._syncs += 1
+        if self._on_sync is not None:
+            self._on_sync(self._last_sync_s)

@@ -1,0 +1,164 @@
+"""The tables that count, and the manifest that says so."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+from kvbus.errors import CorruptionError
+from kvbus.ports.disk import Disk
+from kvbus_storage.disk_full import is_disk_full
+from kvbus_storage.format_error import FormatError
+from kvbus_storage.lsm.levels import Levels
+from kvbus_storage.lsm.manifest import Manifest, apply_all, read_manifest, start_manifest
+from kvbus_storage.lsm.manifest_format import AddedTable, Edit, manifest_name
+from kvbus_storage.table.cache import BlockCache
+from kvbus_storage.table.format import table_name, table_number
+from kvbus_storage.table.table import open_table
+
+logger = logging.getLogger(__name__)
+
+_MANIFEST_BYTES = 1 << 20
+"""Bytes at which a new manifest is begun."""
+
+
+class Catalog:
+    """All tables, opened; made by :func:`open_catalog`.
+
+    ``base`` is the log's first segment that counts, ``flushed_lsn`` the newest LSN in the tables, ``applied`` the
+    index up to which each Raft group's entries are in them.
+    """
+
+    def __init__(self, disk: Disk, cache: BlockCache, manifest: int, whole: Edit) -> None:
+        self._disk = disk
+        self._cache = cache
+        self._number = manifest
+        self._manifest: Manifest | None = None
+        assert whole.base is not None
+        assert whole.flushed_lsn is not None
+        self.base = whole.base
+        self.flushed_lsn = whole.flushed_lsn
+        self.applied = dict(whole.applied)
+        tables = [(each.level, each.run, open_table(disk, each.meta, cache)) for each in whole.added]
+        self.levels = Levels().changed(tables, (), whole.guards)
+        self._hide(whole.hidden)
+        numbers = [table.number for _, _, table in tables] + [run.number for run in self.levels.runs]
+        self.next_number = max(numbers, default=0) + 1
+
+    def begin(self) -> None:
+        """Start a manifest of this process's own and remove tables that no edit names.
+
+        Raises:
+            OSError: the disk is failing.
+        """
+        try:
+            self._roll()
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
+            logger.warning("the disk is too full for a new manifest; the old one still counts")
+        self.remove_leftovers()
+
+    def install(self, edit: Edit) -> None:
+        """Make ``edit`` so: open what it adds, write it to the manifest, then remove what it makes superfluous.
+
+        Raises:
+            CorruptionError: a table that it adds cannot be read; nothing changed.
+            OSError: the disk is full or failing; nothing changed.
+        """
+        tables = {table.number: table for table in self.levels.tables()}
+        added = [
+            (each.level, each.run, tables.get(each.meta.number) or open_table(self._disk, each.meta, self._cache))
+            for each in edit.added
+        ]
+        self._write(edit)
+        self.levels = self.levels.changed(added, edit.removed, edit.guards)
+        self._hide(edit.hidden)
+        self.applied |= edit.applied
+        if edit.base is not None and edit.flushed_lsn is not None:
+            self.base, self.flushed_lsn = edit.base, edit.flushed_lsn
+        self.remove_files(edit.removed)
+
+    def take_number(self) -> int:
+        """Return a number that no table and no run has had."""
+        self.next_number += 1
+        return self.next_number - 1
+
+    def remove_files(self, numbers: Iterable[int]) -> None:
+        """Remove tables' files, where they are; a start removes what is left."""
+        for number in numbers:
+            with suppress(FileNotFoundError):
+                self._disk.remove(table_name(number))
+
+    def remove_leftovers(self) -> int:
+        """Remove the files of tables that do not count, while no job writes any; return the highest number among them.
+
+        0 stands for none.
+        """
+        known = {table.number for table in self.levels.tables()}
+        numbers = [number for name in self._disk.list() if (number := table_number(name)) is not None]
+        leftovers = [number for number in numbers if number not in known]
+        for number in leftovers:
+            logger.info("%s is a leftover; removed", table_name(number))
+        self.remove_files(leftovers)
+        return max(leftovers, default=0)
+
+    def close(self) -> None:
+        """Release all files."""
+        for table in self.levels.tables():
+            table.close()
+        if self._manifest is not None:
+            self._manifest.close()
+
+    def _write(self, edit: Edit) -> None:
+        if self._manifest is None or self._manifest.size_bytes >= _MANIFEST_BYTES:
+            self._roll()
+        manifest = self._manifest
+        assert manifest is not None
+        size_bytes = manifest.size_bytes
+        try:
+            manifest.append(edit)
+        except OSError:
+            manifest.cut_back(size_bytes)
+            raise
+
+    def _roll(self) -> None:
+        previous = self._manifest
+        self._number += 1
+        self._manifest = start_manifest(self._disk, self._number, self._everything())
+        if previous is not None:
+            previous.close()
+
+    def _everything(self) -> Edit:
+        return Edit(
+            added=[AddedTable(run.level, run.number, table.meta) for run in self.levels.runs for table in run.tables],
+            hidden=[(table.number, start, end) for table in self.levels.tables() for start, end in table.hidden],
+            guards=list(self.levels.guards),
+            base=self.base,
+            flushed_lsn=self.flushed_lsn,
+            applied=self.applied,
+        )
+
+    def _hide(self, hidden: Iterable[tuple[int, bytes, bytes]]) -> None:
+        tables = {table.number: table for table in self.levels.tables()}
+        for number, start, end in hidden:
+            if number in tables:
+                tables[number].hide(start, end)
+
+
+def open_catalog(disk: Disk, cache: BlockCache, first_base: Callable[[], int]) -> Catalog:
+    """Read the manifest and open the tables that it names; ``first_base`` is asked where there is none.
+
+    Raises:
+        CorruptionError: the manifest or a table is damaged or missing.
+        ConfigError: a newer kvbus wrote one of them.
+    """
+    number, edits = read_manifest(disk)
+    try:
+        whole = apply_all(edits)
+    except FormatError as error:
+        raise CorruptionError(f"the manifest {error}", manifest_name(number), 0) from error
+    if not edits:
+        whole.base = first_base()
+    return Catalog(disk, cache, number, whole)

@@ -1,0 +1,279 @@
+"""The log-structured engine: a commit log and memtables in front of levels of tables.
+
+Reads look into the active memtable, the frozen ones, then the tables, newest first. A memtable that is full is frozen
+together with its log segment, and a worker writes the table out of the segment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from time import monotonic
+
+from kvbus.core.columns import pack_column
+from kvbus.core.types import Lsn
+from kvbus.ports.disk import Disk
+from kvbus.ports.worker import Worker
+from kvbus_storage.log.format import Kind
+from kvbus_storage.log.journal import Journal
+from kvbus_storage.log.payload import encode_keys
+from kvbus_storage.log.recovery import LogTail
+from kvbus_storage.lsm.catalog import Catalog
+from kvbus_storage.lsm.generations import Generations
+from kvbus_storage.lsm.levels import Levels, Probes
+from kvbus_storage.lsm.maintenance import Drop, Maintenance
+from kvbus_storage.lsm.merge import merge
+from kvbus_storage.memtable import Undo
+from kvbus_storage.options import EngineOptions
+from kvbus_storage.removed import REMOVED
+from kvbus_storage.table.cache import BlockCache
+
+_LEAST_CACHE_BYTES = 1 << 20
+
+
+class LsmEngine:
+    """An :class:`~kvbus.ports.engine.Engine` over memtables, a commit log and tables; made by :func:`open_lsm`."""
+
+    __slots__ = (
+        "_cache",
+        "_catalog",
+        "_disk",
+        "_generations",
+        "_journal",
+        "_maintenance",
+        "_on_full",
+        "_options",
+        "_probes",
+        "_segments",
+        "_undos",
+    )
+
+    def __init__(
+        self,
+        disk: Disk,
+        options: EngineOptions,
+        worker: Worker,
+        tail: LogTail,
+        generations: Generations,
+        catalog: Catalog,
+        cache: BlockCache,
+        *,
+        clock: Callable[[], float] = monotonic,
+        on_sync: Callable[[float], None] | None = None,
+    ) -> None:
+        self._disk = disk
+        self._options = options
+        self._generations = generations
+        self._catalog = catalog
+        self._cache = cache
+        self._probes = Probes()
+        # _undos[i] belongs to LSN journal.last_lsn + 1 + i.
+        self._undos: list[Undo] = []
+        self._journal = Journal(disk, options, tail, clock=clock, on_sync=on_sync, take_back=self._take_back)
+        self._maintenance = Maintenance(
+            disk, options, worker, self._journal, generations, catalog, clock=clock, keep_raft=lambda base: None
+        )
+        # Segments that hold what is in the active memtable, but for the open one.
+        self._segments: tuple[tuple[int, int], ...] = ()
+        self._on_full: Callable[[], object] = self._maintenance.flush_next
+        self._fit_cache()
+
+    @property
+    def applied_lsn(self) -> Lsn:
+        """The number of the newest batch that reads can see."""
+        return self._journal.applied_lsn
+
+    @property
+    def durable_lsn(self) -> Lsn:
+        """The number of the newest batch that survives a crash, as far as the durability setting promises."""
+        return self._journal.durable_lsn
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the record at ``key``, or None."""
+        if not self._journal.running:
+            self._journal.refuse()
+        record = self._generations.get(key)
+        if record is None:
+            record = self._catalog.levels.find(key, self._probes)
+        return None if record is REMOVED else record
+
+    def multi_get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Return the records at ``keys``, in order, None where there is none."""
+        if not self._journal.running:
+            self._journal.refuse()
+        generations = self._generations
+        found = generations.active.multi_get(keys)
+        if None in found and (generations.frozen or self._catalog.levels.runs):
+            find_below(generations, self._catalog.levels, keys, found, self._probes)
+        elif not generations.has_removals:
+            return found
+        return [None if record is REMOVED else record for record in found] if REMOVED in found else found
+
+    def apply(
+        self,
+        keys: Sequence[bytes],
+        records: Sequence[bytes],
+        encoded: bytes | None = None,
+        previous: Sequence[bytes | None] | None = None,
+    ) -> Lsn:
+        """Store ``records[i]`` at ``keys[i]`` and queue the batch for the log (see the port)."""
+        journal = self._journal
+        if not journal.running or journal.read_only:
+            journal.check_writable()
+        generations = self._generations
+        if generations.frozen or generations.has_removals or self._catalog.levels.runs:
+            # What reads show may lie below the active memtable, which must know what it held itself.
+            previous = None
+        self._undos.append(generations.active.put(keys, records, previous))
+        return journal.add(Kind.RECORD, pack_column(keys) + pack_column(records) if encoded is None else encoded)
+
+    def purge(self, keys: Sequence[bytes]) -> Lsn:
+        """Remove ``keys`` and queue that for the log (see the port)."""
+        self._journal.check_writable()
+        self._generations.has_removals = True
+        self._undos.append(self._generations.active.remove(keys))
+        return self._journal.add(Kind.PURGE, encode_keys(keys))
+
+    def commit(self) -> Lsn:
+        """Write and, as the durability setting says, sync all queued batches; return the new ``durable_lsn``."""
+        durable = self._journal.commit()
+        if self._undos:
+            self._undos.clear()
+            options = self._options
+            if (
+                self._journal.segment_bytes >= options.segment_bytes
+                or self._generations.active.memory_bytes >= options.memtable_bytes
+            ):
+                self._freeze()
+                self._on_full()
+        return durable
+
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Yield ``(key, record)`` with ``start <= key < end`` in key order, as of the call."""
+        if not self._journal.running:
+            self._journal.refuse()
+        return scan_all(self._generations, self._catalog.levels, start, end)
+
+    def drop_range(self, start: bytes, end: bytes) -> Lsn:
+        """Remove all keys from ``start`` up to ``end``, at once and durably (see the port)."""
+        self._journal.check_writable()
+        self.commit()
+        lsn = self._journal.add(Kind.DROP_RANGE, encode_keys((start, end)))
+        self._undos.append(Undo((), ()))
+        self.commit()
+        self._maintenance.drop(Drop(lsn, start, end))
+        return lsn
+
+    def take_over(self, segments: tuple[tuple[int, int], ...], drops: Sequence[Drop]) -> None:
+        """Begin with what a recovery found: the active memtable's ``segments``, and drops that no flush covers."""
+        self._segments = segments
+        self._maintenance.drops += drops
+        while len(waiting := self._generations.unflushed()) > 1:
+            self._maintenance.write_here(waiting[-1])
+
+    def when_full(self, act: Callable[[], object]) -> None:
+        """Have ``act`` called when a memtable is full: it is to call :meth:`flush_due` soon."""
+        self._on_full = act
+
+    def flush_due(self) -> bool:
+        """Commit, freeze the memtable when its segment is old, and let the worker flush what waits."""
+        self.commit()
+        if self._journal.is_old():
+            self._freeze()
+        return self._maintenance.flush_next()
+
+    def flush(self) -> None:
+        """Commit, and let all that is in memory be flushed as soon as the worker can."""
+        self.commit()
+        self._freeze()
+        self._maintenance.flush_next()
+
+    def compact_due(self) -> bool:
+        """Let the worker do the most urgent compaction, if one is due and it is idle; say whether there is one."""
+        if not self._journal.running:
+            self._journal.refuse()
+        self._fit_cache()
+        return self._maintenance.compact_next()
+
+    def compact(self) -> None:
+        """Have everything compacted into one level, a bounded part at a time."""
+        self._maintenance.wants_all = True
+        self.compact_due()
+
+    def stats(self) -> dict[str, int]:
+        """Return gauges and counters; times in microseconds, ``read_only`` 0 or 1, ``keys`` an upper bound."""
+        generations, levels, maintenance = self._generations, self._catalog.levels, self._maintenance
+        in_tables = sum(table.meta.entries for table in levels.tables())
+        waiting = generations.unflushed()
+        found = {
+            "keys": len(generations.active) + sum(len(each.memtable) for each in waiting) + in_tables,
+            "memtable_bytes": generations.data_bytes,
+            "memory_bytes": generations.memory_bytes + self._cache.used_bytes + self._tables_memory(),
+            "frozen_memtables": len(waiting),
+            "tables": sum(len(run.tables) for run in levels.runs),
+            "table_bytes": sum(run.size_bytes for run in levels.runs),
+            "level0_depth": maintenance.depth,
+            "flushes": maintenance.flushes,
+            "flushed_bytes": maintenance.flushed_bytes,
+            "compactions": maintenance.compactions,
+            "compacted_bytes": maintenance.compacted_bytes,
+            "maintenance_failures": maintenance.failures,
+            "cache_bytes": self._cache.used_bytes,
+            "cache_hits": self._probes.maybes - self._cache.misses,
+            "cache_misses": self._cache.misses,
+            "bloom_probes": self._probes.filters,
+            "bloom_maybes": self._probes.maybes,
+            "bloom_false_positives": self._probes.false_positives,
+        }
+        return found | self._journal.stats()
+
+    def close(self) -> None:
+        """Commit, seal the log, release the files and take no more calls; a second close does nothing."""
+        try:
+            self._journal.close()
+        finally:
+            self._catalog.close()
+
+    def _freeze(self) -> None:
+        """Seal the log's segment and give the writes a new memtable; nothing may be queued."""
+        if self._journal.segment_bytes:
+            self._segments = (*self._segments, self._journal.turn())
+        if self._segments:
+            self._generations.freeze(self._segments, self._journal.last_lsn)
+            self._segments = ()
+
+    def _take_back(self) -> None:
+        for undo in reversed(self._undos):
+            self._generations.active.take_back(undo)
+        self._undos.clear()
+
+    def _fit_cache(self) -> None:
+        self._cache.resize(max(self._options.tables_bytes - self._tables_memory(), _LEAST_CACHE_BYTES))
+
+    def _tables_memory(self) -> int:
+        return sum(table.memory_bytes for table in self._catalog.levels.tables())
+
+
+def find_below(
+    generations: Generations, levels: Levels, keys: Sequence[bytes], found: list[bytes | None], probes: Probes
+) -> None:
+    """Fill the gaps of ``found``, what the active memtable has at ``keys``, with what lies below it."""
+    generations.find(keys, found)
+    if None in found and levels.runs:
+        gaps = [index for index, record in enumerate(found) if record is None]
+        find = levels.find
+        for index in gaps:
+            found[index] = find(keys[index], probes)
+
+
+def scan_all(generations: Generations, levels: Levels, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield what memtables and tables hold between two keys, as of the call."""
+    if not generations.frozen and not levels.runs:
+        return generations.active.scan(start, end)
+    return _pairs([*generations.scan(start, end), *levels.scan(start, end)])
+
+
+def _pairs(runs: list[Iterator[tuple[list[bytes], list[bytes]]]]) -> Iterator[tuple[bytes, bytes]]:
+    for keys, records in merge(runs):
+        for pair in zip(keys, records, strict=True):
+            if pair[1] is not REMOVED:
+                yield pair

@@ -1,0 +1,93 @@
+"""The data in memory: the memtable that takes writes, and those before it, newest first.
+
+A generation that was frozen is flushed to tables from the log. Afterwards it stays for a while as a cache: whatever it
+holds is still newer than any table, so that keys which are written often are not read from the disk after each flush.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from kvbus.core.types import Lsn
+from kvbus_storage.lsm.merge import Chunk
+from kvbus_storage.memtable import Memtable
+
+
+@dataclass(slots=True, eq=False)
+class Generation:
+    """A frozen memtable and the log segments ``(number, end)`` that hold the same, up to ``lsn``."""
+
+    memtable: Memtable
+    segments: tuple[tuple[int, int], ...]
+    lsn: Lsn
+    is_flushed: bool = False
+
+
+class Generations:
+    """All memtables; ``active`` takes the writes."""
+
+    __slots__ = ("active", "frozen", "has_removals")
+
+    def __init__(self) -> None:
+        self.active = Memtable()
+        # Newest first; those that are flushed come last.
+        self.frozen: tuple[Generation, ...] = ()
+        self.has_removals = False
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory that all of them take, about."""
+        return self.active.memory_bytes + sum(each.memtable.memory_bytes for each in self.frozen)
+
+    @property
+    def data_bytes(self) -> int:
+        """Bytes of all keys and records that are not in tables yet."""
+        return self.active.data_bytes + sum(each.memtable.data_bytes for each in self.unflushed())
+
+    def unflushed(self) -> list[Generation]:
+        """Return the frozen generations that are not in tables yet, newest first."""
+        return [each for each in self.frozen if not each.is_flushed]
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return what the newest of them that knows ``key`` holds there: a record, REMOVED, or None."""
+        record = self.active.get(key)
+        if record is None:
+            for generation in self.frozen:
+                record = generation.memtable.get(key)
+                if record is not None:
+                    break
+        return record
+
+    def find(self, keys: Sequence[bytes], found: list[bytes | None]) -> None:
+        """Fill the gaps of ``found``, which the active memtable left, with what the frozen ones hold."""
+        for generation in self.frozen:
+            get = generation.memtable.get
+            found[:] = [get(key) if record is None else record for key, record in zip(keys, found, strict=True)]
+            if None not in found:
+                return
+
+    def freeze(self, segments: tuple[tuple[int, int], ...], lsn: Lsn) -> None:
+        """Give the writes a new memtable; keep one flushed generation at most behind those that are not."""
+        waiting = self.unflushed()
+        cached = [each for each in self.frozen if each.is_flushed][:1]
+        self.frozen = (Generation(self.active, segments, lsn), *waiting, *cached)
+        self.has_removals |= self.active.has_removals
+        self.active = Memtable()
+
+    def flushed(self, generation: Generation) -> None:
+        """Note that ``generation``, the oldest that was not, is in tables now."""
+        generation.is_flushed = True
+        cached = [each for each in self.frozen if each.is_flushed]
+        self.frozen = (*self.unflushed(), *cached[:1])
+
+    def drop(self, start: bytes, end: bytes) -> None:
+        """Remove the keys from ``start`` up to ``end`` from all of them."""
+        self.active = self.active.without(start, end)
+        for each in self.frozen:
+            each.memtable = each.memtable.without(start, end)
+
+    def scan(self, start: bytes, end: bytes) -> list[Iterator[Chunk]]:
+        """Return what each holds between two keys, newest first, as of the call."""
+        ranges = [table.range(start, end) for table in (self.active, *(each.memtable for each in self.frozen))]
+        return [iter([found]) for found in ranges if found[0]]

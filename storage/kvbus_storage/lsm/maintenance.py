@@ -1,0 +1,292 @@
+"""Flush and compaction of one engine: what the worker does next, and what becomes of its results.
+
+One job at a time, a flush before a compaction::
+
+    idle ──submit──▶ busy ──result──▶ install: manifest edit, then the old files go ──▶ idle
+                       └────error──▶ leftovers go; the next look tries again
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from kvbus.errors import CorruptionError, WorkerDied
+from kvbus.ports.disk import Disk
+from kvbus.ports.worker import Worker
+from kvbus_storage.disk_full import is_disk_full
+from kvbus_storage.log.journal import Journal
+from kvbus_storage.lsm.catalog import Catalog
+from kvbus_storage.lsm.compaction import CompactionTask, Input, compact
+from kvbus_storage.lsm.flush import FlushTask, flush, in_chunks
+from kvbus_storage.lsm.generations import Generation, Generations
+from kvbus_storage.lsm.manifest_format import AddedTable, Edit
+from kvbus_storage.lsm.picking import Compaction, Picker, new_guards
+from kvbus_storage.options import EngineOptions
+from kvbus_storage.removed import REMOVED
+from kvbus_storage.table.output import OutputPlan, write_tables
+from kvbus_storage.table.writer import TableMeta
+
+logger = logging.getLogger(__name__)
+
+_URGENT = 3
+"""Times ``level0_runs`` at which compactions take no rest."""
+
+Outcome = list[TableMeta] | Exception
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """A range of keys that was dropped by the record with ``lsn``: it hides what older tables hold."""
+
+    lsn: int
+    start: bytes
+    end: bytes
+
+
+class Maintenance:
+    """Keeps level 0 shallow and memory small.
+
+    ``drops`` are those whose log records are not covered by a flush yet.
+    """
+
+    def __init__(
+        self,
+        disk: Disk,
+        options: EngineOptions,
+        worker: Worker,
+        journal: Journal,
+        generations: Generations,
+        catalog: Catalog,
+        *,
+        clock: Callable[[], float],
+        keep_raft: Callable[[int], None],
+    ) -> None:
+        self._disk = disk
+        self._options = options
+        self._worker = worker
+        self._journal = journal
+        self._generations = generations
+        self._catalog = catalog
+        self._keep_raft = keep_raft
+        self._picker = Picker(options)
+        self._clock = clock
+        self._rests_until = 0.0
+        self._is_busy = False
+        self._busy_tables: frozenset[int] = frozenset()
+        # Numbers of inputs that could not be read: compaction leaves them alone.
+        self._damaged: set[int] = set()
+        self.wants_all = False
+        self.drops: list[Drop] = []
+        self.flushes = self.compactions = self.failures = 0
+        self.flushed_bytes = self.compacted_bytes = 0
+
+    @property
+    def depth(self) -> int:
+        """Runs over each other in level 0."""
+        return self._picker.depth(self._catalog.levels)
+
+    @property
+    def is_busy(self) -> bool:
+        """Say whether the worker has a job."""
+        return self._is_busy
+
+    def flush_next(self) -> bool:
+        """Let the worker flush the oldest generation that waits, if it is idle; say whether it does now."""
+        waiting = self._generations.unflushed()
+        if self._is_busy or not waiting or not self._journal.running:
+            return False
+        generation = waiting[-1]
+        if generation.segments[-1][0] == self._journal.segment:
+            # There was no room for the segment behind it, which must be there before this one goes.
+            return False
+        task = FlushTask(disk=self._disk, segments=generation.segments, output=self._output(generation.lsn, level=0))
+        self._submit(flush, task, partial(self._flush_ended, generation))
+        return True
+
+    def compact_next(self) -> bool:
+        """Let the worker do the most urgent compaction, if it is idle and there is one; say whether it does now."""
+        if self._is_busy or not self._journal.running or self._generations.unflushed() or self._must_wait():
+            return False
+        picked = self._picker.pick(self._catalog.levels, all_of_it=self.wants_all)
+        if picked is None:
+            self.wants_all = False
+            return False
+        if self._damaged.intersection(table.number for table in picked.tables):
+            return False
+        if picked.moves:
+            (table,) = picked.tables
+            self._install(Edit(added=[AddedTable(picked.to, 0, table.meta)]))
+            return True
+        inputs = [[Input(number=table.number, hidden=table.hidden) for table in run] for run in picked.runs]
+        task = CompactionTask(
+            disk=self._disk,
+            runs=inputs,
+            drops_removals=picked.drops_removals,
+            output=self._output(max(table.meta.lsn for table in picked.tables), level=picked.to),
+        )
+        self._busy_tables = frozenset(table.number for table in picked.tables)
+        read_bytes = sum(table.meta.size_bytes for table in picked.tables)
+        self._rests_until = self._clock() + read_bytes / self._options.compaction_bytes_s
+        self._submit(compact, task, partial(self._compaction_ended, picked, inputs))
+        return True
+
+    def write_here(self, generation: Generation) -> None:
+        """Flush the oldest generation in this process, out of memory: at a start, or where the log cannot be read.
+
+        Raises:
+            OSError: the disk is full or failing.
+        """
+        records = {
+            key: record for key, record in generation.memtable.items() if record is not REMOVED or self._has_tables()
+        }
+        metas = write_tables(self._disk, in_chunks(records), self._output(generation.lsn, level=0))
+        self._install_flush(generation, metas)
+
+    def drop(self, drop: Drop) -> None:
+        """Hide a range of keys that the log says was dropped; tables that lie in it altogether go."""
+        self.drops.append(drop)
+        self._generations.drop(drop.start, drop.end)
+        covered: list[int] = []
+        for table in self._catalog.levels.tables():
+            table.hide(drop.start, drop.end)
+            inside = drop.start <= table.first_key and table.last_key < drop.end
+            if inside and table.number not in self._busy_tables:
+                covered.append(table.number)
+        if covered:
+            self._guarded(lambda: self._install(Edit(removed=covered)))
+
+    def _must_wait(self) -> bool:
+        """Say whether the last compaction's share of time is not over and nothing presses."""
+        return self._clock() < self._rests_until and self.depth < _URGENT * self._options.level0_runs
+
+    def _has_tables(self) -> bool:
+        return bool(self._catalog.levels.runs)
+
+    def _output(self, lsn: int, *, level: int) -> OutputPlan:
+        options = self._options
+        return OutputPlan(
+            first_number=self._catalog.next_number,
+            lsn=lsn,
+            guards=self._catalog.levels.guards if level < 2 else (),
+            table_bytes=options.table_bytes if level else 4 * options.memtable_bytes,
+            block_bytes=options.block_bytes,
+            compression=options.compression,
+        )
+
+    def _submit(self, job: Callable[..., list[TableMeta]], task: object, done: Callable[[Outcome], None]) -> None:
+        self._is_busy = True
+        self._worker.submit(job, task, done)
+
+    def _flush_ended(self, generation: Generation, outcome: Outcome) -> None:
+        self._is_busy = False
+        if not self._journal.running:
+            return
+        if isinstance(outcome, (CorruptionError, FileNotFoundError)):
+            logger.error("flushing from memory, because the log does not read as it was written: %s", outcome)
+            self.failures += 1
+            self._remove_leftovers()
+            self._guarded(lambda: self.write_here(generation))
+        elif isinstance(outcome, Exception):
+            self._failed("flush", outcome)
+        else:
+            self._guarded(lambda: self._install_flush(generation, outcome))
+            self._go_on()
+
+    def _compaction_ended(self, picked: Compaction, inputs: list[list[Input]], outcome: Outcome) -> None:
+        self._is_busy = False
+        self._busy_tables = frozenset()
+        if not self._journal.running:
+            return
+        if isinstance(outcome, CorruptionError):
+            self._damaged |= {table.number for table in picked.tables}
+            logger.error("compaction leaves these tables as they are: %s", outcome)
+        if isinstance(outcome, Exception):
+            self._failed("compaction", outcome)
+            return
+        known = {each.number: each.hidden for run in inputs for each in run}
+        late = dict.fromkeys(
+            each for table in picked.tables for each in table.hidden if each not in known[table.number]
+        )
+        edit = Edit(
+            added=[AddedTable(picked.to, 0, meta) for meta in outcome],
+            removed=[table.number for table in picked.tables],
+            hidden=[(meta.number, start, end) for meta in outcome for start, end in late],
+        )
+        self._count(outcome)
+        self.compactions += 1
+        self.compacted_bytes += sum(meta.size_bytes for meta in outcome)
+        self._guarded(lambda: self._install(edit))
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Do what comes next, if a job has ended well."""
+        if not self.flush_next():
+            self.compact_next()
+
+    def _install_flush(self, generation: Generation, metas: list[TableMeta]) -> None:
+        catalog = self._catalog
+        self._count(metas)
+        run = catalog.take_number()
+        base = generation.segments[-1][0] + 1
+        self._keep_raft(base)
+        edit = Edit(
+            added=[AddedTable(0, run, meta) for meta in metas],
+            hidden=[
+                *self._hidden_by_drops(metas),
+                *self._hidden_by_drops([each.meta for each in catalog.levels.tables()]),
+            ],
+            base=base,
+            flushed_lsn=generation.lsn,
+        )
+        first = catalog.base
+        self._install(edit)
+        self._generations.flushed(generation)
+        waiting = self._generations.unflushed()
+        self.drops = [drop for drop in self.drops if drop.lsn > generation.lsn]
+        self.flushes += 1
+        self.flushed_bytes += sum(meta.size_bytes for meta in metas)
+        self._journal.drop_segments(first, base, sum(end for each in waiting for _, end in each.segments))
+
+    def _hidden_by_drops(self, metas: list[TableMeta]) -> list[tuple[int, bytes, bytes]]:
+        return [(meta.number, drop.start, drop.end) for meta in metas for drop in self.drops if drop.lsn > meta.lsn]
+
+    def _install(self, edit: Edit) -> None:
+        self._catalog.install(edit)
+        guards = new_guards(self._catalog.levels, self._options.guard_bytes)
+        if guards:
+            self._catalog.install(Edit(guards=guards))
+
+    def _count(self, metas: list[TableMeta]) -> None:
+        if metas:
+            self._catalog.next_number = metas[-1].number + 1
+
+    def _guarded(self, install: Callable[[], None]) -> None:
+        try:
+            install()
+        except CorruptionError as error:
+            # What the worker has just written does not read: the disk may do better next time.
+            self._failed("install", error)
+        except OSError as error:
+            if not is_disk_full(error):
+                self._journal.stop(error)
+                raise
+            self._failed("install", error)
+
+    def _failed(self, what: str, error: Exception) -> None:
+        self.failures += 1
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+            if not is_disk_full(error):
+                self._journal.stop(error)
+                raise error
+            self._journal.fill_up(error)
+        elif not isinstance(error, (WorkerDied, CorruptionError, FileNotFoundError)):
+            raise error
+        logger.warning("%s failed and will be tried again: %s", what, error)
+        self._remove_leftovers()
+
+    def _remove_leftovers(self) -> None:
+        """Remove what a job that failed has written; its numbers are not used again."""
+        self._catalog.next_number = max(self._catalog.next_number, self._catalog.remove_leftovers() + 1)

@@ -1,0 +1,177 @@
+"""The manifest on disk: what the engine consists of, as a log of version edits.
+
+Rules: an edit is synced before anything that it makes superfluous is removed; a new manifest is whole and synced, and
+its name durable, before the one before it is removed, and that one's name is gone for good before the new one gets an
+edit.
+
+Source: FORMATS.md, "Manifest".
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from kvbus.errors import ConfigError, CorruptionError
+from kvbus.ports.disk import AppendFile, Disk
+from kvbus_storage.format_error import FormatError, VersionError
+from kvbus_storage.lsm.manifest_format import (
+    HEADER_BYTES,
+    RECORD_HEAD_BYTES,
+    Edit,
+    check_header,
+    decode_edit,
+    encode_edit,
+    encode_header,
+    encode_record,
+    manifest_name,
+    manifest_number,
+    read_record,
+)
+
+logger = logging.getLogger(__name__)
+
+_MEND = (
+    "Without the manifest nobody knows which tables count. Restore the data directory from a copy; or, where other "
+    "replicas hold this node's data, move the directory away and let the node join again as a new member."
+)
+
+
+class Manifest:
+    """A manifest that is open for edits; made by :func:`start_manifest`."""
+
+    def __init__(self, file: AppendFile, number: int) -> None:
+        self._file = file
+        self.number = number
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes in the file."""
+        return self._file.offset
+
+    def append(self, edit: Edit) -> None:
+        """Write ``edit`` and sync it.
+
+        Raises:
+            OSError: what the file holds is unknown; nothing may be removed, and the file takes no more edits.
+        """
+        self._file.append(encode_record(self.number, self._file.offset, encode_edit(edit)))
+        self._file.sync()
+
+    def cut_back(self, size_bytes: int) -> None:
+        """Drop what a failed append left behind ``size_bytes``, durably."""
+        self._file.cut_back(size_bytes)
+
+    def close(self) -> None:
+        """Release the file."""
+        self._file.close()
+
+
+def read_manifest(disk: Disk) -> tuple[int, list[Edit]]:
+    """Return the number and the edits of the manifest on ``disk``; 0 and none where there is none.
+
+    Raises:
+        CorruptionError: there is a manifest, and none that is whole.
+        ConfigError: a newer kvbus wrote it.
+    """
+    numbers = sorted(number for name in disk.list() if (number := manifest_number(name)) is not None)
+    damage: CorruptionError | None = None
+    for number in reversed(numbers):
+        try:
+            return number, _read_edits(disk, number)
+        except CorruptionError as error:
+            logger.warning("%s", error)
+            damage = damage or error
+    if damage is not None:
+        raise damage
+    return 0, []
+
+
+def start_manifest(disk: Disk, number: int, everything: Edit) -> Manifest:
+    """Write manifest ``number``, which begins with ``everything`` there is, and remove all others.
+
+    Raises:
+        OSError: the disk is full or failing; the manifest before it still counts.
+    """
+    leftovers = manifests_but(disk, 0)
+    if manifest_name(number) in leftovers:
+        disk.remove(manifest_name(number))
+    file = disk.create(manifest_name(number))
+    try:
+        file.append(encode_header(number))
+        manifest = Manifest(file, number)
+        manifest.append(everything)
+        disk.sync_folder()
+        for name in manifests_but(disk, number):
+            disk.remove(name)
+        disk.sync_folder()
+    except BaseException:
+        file.close()
+        raise
+    return manifest
+
+
+def manifests_but(disk: Disk, number: int) -> list[str]:
+    """Return the names of all manifests but ``number``."""
+    return [name for name in disk.list() if manifest_number(name) not in (None, number)]
+
+
+def apply_all(edits: Iterable[Edit]) -> Edit:
+    """Return one edit that makes what all of ``edits`` make, one after the other, from nothing.
+
+    Raises:
+        FormatError: an edit removes or hides what is not there.
+    """
+    whole = Edit(base=1, flushed_lsn=0)
+    tables: dict[int, None] = {}
+    for edit in edits:
+        whole.added += edit.added
+        tables |= dict.fromkeys(added.meta.number for added in edit.added)
+        for number in edit.removed:
+            if number not in tables:
+                raise FormatError(f"removes table {number}, which is not there")
+            del tables[number]
+        whole.hidden += edit.hidden
+        whole.guards += edit.guards
+        whole.applied |= edit.applied
+        if edit.base is not None:
+            whole.base, whole.flushed_lsn = edit.base, edit.flushed_lsn
+    # A table that moved to another level is there twice; the later place counts.
+    places = {added.meta.number: added for added in whole.added}
+    whole.added = [places[number] for number in places if number in tables]
+    whole.hidden = [hidden for hidden in dict.fromkeys(whole.hidden) if hidden[0] in tables]
+    whole.guards = sorted(set(whole.guards))
+    return whole
+
+
+def _read_edits(disk: Disk, number: int) -> list[Edit]:
+    name = manifest_name(number)
+    data = disk.read(name)
+    try:
+        check_header(data, number)
+    except FormatError as error:
+        raise CorruptionError(f"the header {error}. {_MEND}", name, 0) from error
+    except VersionError as error:
+        raise ConfigError(f"{name} {error}: a newer kvbus wrote it; start that version") from error
+    offset = HEADER_BYTES
+    edits: list[Edit] = []
+    while (payload := read_record(data, number, offset)) is not None:
+        try:
+            edits.append(decode_edit(payload))
+        except FormatError as error:
+            raise CorruptionError(f"the record {error}. {_MEND}", name, offset) from error
+        offset += RECORD_HEAD_BYTES + len(payload)
+    if not edits:
+        raise CorruptionError(f"the first record fails its check. {_MEND}", name, offset)
+    if offset < len(data):
+        _check_tail(data, number, offset)
+    return edits
+
+
+def _check_tail(data: bytes, number: int, offset: int) -> None:
+    """Tell a torn edit from a damaged one: behind a torn one there is nothing."""
+    name = manifest_name(number)
+    for behind in range(offset + 1, len(data) - RECORD_HEAD_BYTES):
+        if read_record(data, number, behind) is not None:
+            raise CorruptionError(f"the record fails its check, and a whole one follows. {_MEND}", name, offset)
+    logger.warning("%s: dropped a torn edit of %d bytes at byte %d", name, len(data) - offset, offset)

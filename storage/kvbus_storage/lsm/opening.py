@@ -1,0 +1,110 @@
+"""Opening the log-structured engine: manifest, tables, log, then what an interrupted process left."""
+
+from __future__ import annotations
+
+import logging
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
+from time import monotonic
+
+from kvbus.core.types import Lsn
+from kvbus.ports.disk import Disk
+from kvbus.ports.worker import Worker
+from kvbus_storage.log.format import Kind, LogRecord
+from kvbus_storage.log.payload import decode_applied, decode_batch, decode_keys, decode_range
+from kvbus_storage.log.recovery import read_base, recover_log
+from kvbus_storage.lsm.catalog import open_catalog
+from kvbus_storage.lsm.engine import LsmEngine
+from kvbus_storage.lsm.generations import Generations
+from kvbus_storage.lsm.maintenance import Drop
+from kvbus_storage.options import EngineOptions
+from kvbus_storage.table.cache import BlockCache
+
+logger = logging.getLogger(__name__)
+
+
+def open_lsm(
+    disk: Disk,
+    options: EngineOptions,
+    worker: Worker,
+    *,
+    clock: Callable[[], float] = monotonic,
+    on_sync: Callable[[float], None] | None = None,
+) -> LsmEngine:
+    """Recover what ``disk`` holds and return an engine over it; ``worker`` does its flushes and compactions.
+
+    ``clock`` gives monotonic seconds; ``on_sync`` is told the seconds that each sync of the log took.
+
+    Raises:
+        CorruptionError: manifest, log or a table is damaged; they stay as they are.
+        ConfigError: a newer kvbus wrote one of them.
+        OSError: the disk failed.
+    """
+    cache = BlockCache(options.tables_bytes)
+    catalog = open_catalog(disk, cache, lambda: read_base(disk))
+    generations = Generations()
+    replay = _Replay(generations, options.memtable_bytes)
+    tail = recover_log(disk, catalog.base, replay.take)
+    for drop in replay.drops:
+        for table in catalog.levels.tables():
+            if table.meta.lsn < drop.lsn:
+                table.hide(drop.start, drop.end)
+    catalog.begin()
+    engine = LsmEngine(disk, options, worker, tail, generations, catalog, cache, clock=clock, on_sync=on_sync)
+    engine.take_over(replay.share_out(tail.segment_sizes), replay.drops)
+    logger.info(
+        "recovered %d tables and LSNs %d to %d from %d bytes in %d segments",
+        sum(1 for _ in catalog.levels.tables()),
+        catalog.flushed_lsn + 1,
+        tail.last_lsn,
+        tail.log_bytes,
+        tail.segment_count,
+    )
+    return engine
+
+
+class _Replay:
+    """Fills memtables from the log; a new one is begun with the segment after which one is full."""
+
+    def __init__(self, generations: Generations, memtable_bytes: int) -> None:
+        self._generations = generations
+        self._memtable_bytes = memtable_bytes
+        self._segment = 0
+        self._lsn = Lsn(0)
+        # The first segment of each memtable but the first.
+        self._cuts: list[int] = []
+        self.drops: list[Drop] = []
+
+    def take(self, record: LogRecord, segment: int) -> None:
+        """Do what a log record says.
+
+        Raises:
+            FormatError: its payload is not what its kind says.
+        """
+        generations = self._generations
+        if segment != self._segment:
+            if generations.active.memory_bytes >= self._memtable_bytes:
+                generations.freeze((), self._lsn)
+                self._cuts.append(segment)
+            self._segment = segment
+        if record.kind == Kind.RECORD:
+            generations.active.put(*decode_batch(record.payload))
+        elif record.kind == Kind.APPLIED:
+            generations.active.put(*decode_applied(record.payload).batch)
+        elif record.kind == Kind.PURGE:
+            generations.active.remove(decode_keys(record.payload))
+            generations.has_removals = True
+        elif record.kind == Kind.DROP_RANGE:
+            drop = Drop(record.lsn, *decode_range(record.payload))
+            generations.drop(drop.start, drop.end)
+            self.drops.append(drop)
+        self._lsn = Lsn(record.lsn)
+
+    def share_out(self, sizes: Mapping[int, int]) -> tuple[tuple[int, int], ...]:
+        """Tell each frozen memtable which segments are its own; return those of the active one."""
+        shares: list[list[tuple[int, int]]] = [[] for _ in range(len(self._cuts) + 1)]
+        for segment, end in sorted(sizes.items()):
+            shares[bisect_right(self._cuts, segment)].append((segment, end))
+        for generation, share in zip(reversed(self._generations.frozen), shares, strict=False):
+            generation.segments = tuple(share)
+        return tuple(shares[-1])

@@ -1,0 +1,149 @@
+"""What to compact next: the level whose size is furthest over its target, and a bounded part of it. Pure.
+
+Level 0 is picked by its depth, the number of runs that lie over each other between two guards. So one compaction takes
+what lies between two guards, never the whole of level 1.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+
+from kvbus_storage.lsm.levels import LEVELS, Levels, Run
+from kvbus_storage.options import EngineOptions
+from kvbus_storage.table.table import Table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compaction:
+    """``runs`` are the inputs, newest first; what they become belongs to level ``to``.
+
+    ``drops_removals`` says that no table outside can hold an older state of any of their keys. ``moves`` says that the
+    one input can go to ``to`` as it is.
+    """
+
+    runs: list[list[Table]]
+    to: int
+    drops_removals: bool
+    moves: bool
+
+    @property
+    def tables(self) -> list[Table]:
+        """All inputs."""
+        return [table for run in self.runs for table in run]
+
+
+class Picker:
+    """Picks compactions; it goes round each level's keys, so that all of them have their turn."""
+
+    def __init__(self, options: EngineOptions) -> None:
+        self._options = options
+        self._cursors = [b""] * LEVELS
+
+    def score(self, levels: Levels) -> float:
+        """Return how much there is to do: from 1 on, compact."""
+        return max(score for score, _ in self._scores(levels))
+
+    def pick(self, levels: Levels, *, all_of_it: bool = False) -> Compaction | None:
+        """Return what to compact next, or None; with ``all_of_it`` as long as there is more than one level in use."""
+        score, level = max(self._scores(levels))
+        if score < 1:
+            if not all_of_it:
+                return None
+            used = sorted({run.level for run in levels.runs})
+            if len(used) < 2 and (not used or used[0] > 0):
+                return None
+            level = used[0]
+        if level == 0:
+            return self._pick_depth(levels)
+        return self._pick_table(levels, level)
+
+    def depth(self, levels: Levels) -> int:
+        """Return the most runs of level 0 that lie over each other."""
+        return self._deepest(levels)[0]
+
+    def _scores(self, levels: Levels) -> list[tuple[float, int]]:
+        scores = [(self.depth(levels) / self._options.level0_runs, 0)]
+        target: float = self._options.level1_bytes
+        for level in range(1, LEVELS - 1):
+            runs = levels.level(level)
+            scores.append(((runs[0].size_bytes if runs else 0) / target, level))
+            target *= self._options.level_ratio
+        return scores
+
+    def _deepest(self, levels: Levels) -> tuple[int, int, int]:
+        """Return the depth between two guards, the bytes there, and the interval's number, of the deepest one."""
+        depths = [0] * (len(levels.guards) + 1)
+        sizes = [0] * (len(levels.guards) + 1)
+        for run in levels.level(0):
+            touched: dict[int, None] = {}
+            for table in run.tables:
+                first = bisect_right(levels.guards, table.first_key)
+                last = bisect_right(levels.guards, table.last_key)
+                for interval in range(first, last + 1):
+                    touched[interval] = None
+                    sizes[interval] += table.meta.size_bytes
+            for interval in touched:
+                depths[interval] += 1
+        return max(zip(depths, sizes, range(len(depths)), strict=True))
+
+    def _pick_depth(self, levels: Levels) -> Compaction:
+        _, _, interval = self._deepest(levels)
+        guards = levels.guards
+        runs = levels.level(0)
+        chosen = [
+            [
+                table
+                for table in run.tables
+                if bisect_right(guards, table.first_key) <= interval <= bisect_right(guards, table.last_key)
+            ]
+            for run in runs
+        ]
+        # A table that was cut before a guard came reaches further, and so must whatever overlaps it.
+        while True:
+            first, last = _bounds([table for run in chosen for table in run])
+            wider = [run.overlapping(first, last) for run in runs]
+            if wider == chosen:
+                break
+            chosen = wider
+        return self._compaction(levels, [run for run in chosen if run], 1)
+
+    def _pick_table(self, levels: Levels, level: int) -> Compaction:
+        (run,) = levels.level(level)
+        index = bisect_right([table.first_key for table in run.tables], self._cursors[level])
+        table = run.tables[index % len(run.tables)]
+        self._cursors[level] = table.first_key
+        return self._compaction(levels, [[table]], level + 1)
+
+    def _compaction(self, levels: Levels, runs: list[list[Table]], to: int) -> Compaction:
+        first, last = _bounds([table for run in runs for table in run])
+        below = [table for run in levels.level(to) for table in run.overlapping(first, last)]
+        inputs = [*runs, below] if below else runs
+        first, last = _bounds([table for run in inputs for table in run])
+        deeper: list[Run] = [run for run in levels.runs if run.level > to]
+        only = inputs[0][0] if len(inputs) == len(inputs[0]) == 1 else None
+        return Compaction(
+            runs=inputs,
+            to=to,
+            drops_removals=not any(run.overlapping(first, last) for run in deeper),
+            moves=only is not None and not only.hidden and not only.meta.removals,
+        )
+
+
+def new_guards(levels: Levels, guard_bytes: int) -> list[bytes]:
+    """Return the keys at which level 1 is to be cut from now on: no interval holds much over ``guard_bytes``."""
+    found: list[bytes] = []
+    for run in levels.level(1):
+        size = 0
+        for table in run.tables:
+            if table.first_key in levels.guards:
+                size = 0
+            if size >= guard_bytes:
+                found.append(table.first_key)
+                size = 0
+            size += table.meta.size_bytes
+    return found
+
+
+def _bounds(tables: list[Table]) -> tuple[bytes, bytes]:
+    return min(table.first_key for table in tables), max(table.last_key for table in tables)

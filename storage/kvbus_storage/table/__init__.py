@@ -1,0 +1,1 @@
+"""Tables (SSTables): blocks, filters, writing and reading them."""

@@ -1,0 +1,202 @@
+"""Reading one table.
+
+Source: FORMATS.md, "Table".
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from kvbus.errors import ConfigError, CorruptionError
+from kvbus.ports.disk import Disk, ReadFile
+from kvbus_storage.format_error import FormatError, VersionError
+from kvbus_storage.table.block import decode_block, find_in_block
+from kvbus_storage.table.bloom import Filter
+from kvbus_storage.table.cache import BlockCache
+from kvbus_storage.table.format import (
+    FOOTER_BYTES,
+    Footer,
+    Index,
+    decode_footer,
+    decode_index,
+    decode_stored,
+    table_name,
+)
+from kvbus_storage.table.writer import TableMeta
+
+_PLACE_BITS = 32
+_SEPARATOR_BYTES = 72
+"""What a block's place in the index takes in memory, about: a short bytes object, a pointer to it, and an offset."""
+
+Part = TypeVar("Part")
+
+
+class Table:
+    """A table opened for reading: its filter and its index are in memory, its blocks come through ``cache``.
+
+    ``hidden`` holds the ranges of keys, ``(start, end)`` half open, that were dropped after the table was written.
+    """
+
+    __slots__ = (
+        "_cache",
+        "_cached",
+        "_file",
+        "_index",
+        "_place",
+        "_separators",
+        "bloom",
+        "first_key",
+        "hidden",
+        "last_key",
+        "memory_bytes",
+        "meta",
+        "number",
+    )
+
+    def __init__(self, file: ReadFile, meta: TableMeta, bloom: Filter, index: Index, cache: BlockCache) -> None:
+        self.meta = meta
+        self.number = meta.number
+        self.first_key = meta.first_key
+        self.last_key = meta.last_key
+        self.hidden: tuple[tuple[bytes, bytes], ...] = ()
+        self.bloom = bloom.bloom
+        self.memory_bytes = bloom.size_bytes + _SEPARATOR_BYTES * len(index.separators)
+        self._file = file
+        self._index = index
+        self._separators = index.separators
+        self._cache = cache
+        self._cached = cache.entries
+        self._place = meta.number << _PLACE_BITS
+
+    @property
+    def blocks(self) -> int:
+        """The number of data blocks."""
+        return len(self._separators)
+
+    def find(self, key: bytes) -> bytes | None:
+        """Return what stands at ``key``, between the first and the last one: a record, REMOVED, or None.
+
+        Raises:
+            CorruptionError: the block is damaged.
+        """
+        index = bisect_left(self._separators, key)
+        entry = self._cached.get(self._place + index)
+        if entry is None:
+            block = self._read_block(index)
+            self._cache.put(self._place + index, block)
+            return find_in_block(block, key)
+        entry.uses += 1
+        return find_in_block(entry.block, key)
+
+    def hide(self, start: bytes, end: bytes) -> None:
+        """Drop the keys from ``start`` up to ``end``."""
+        if start <= self.last_key and self.first_key < end and (start, end) not in self.hidden:
+            self.hidden = (*self.hidden, (start, end))
+
+    def hides(self, key: bytes) -> bool:
+        """Say whether ``key`` lies in a dropped range."""
+        return any(start <= key < end for start, end in self.hidden)
+
+    def block_of(self, key: bytes) -> int:
+        """Return the number of the first block that may hold ``key`` or what follows it; :attr:`blocks` if none."""
+        return bisect_left(self._separators, key)
+
+    def is_cached(self, block: int) -> bool:
+        """Say whether a block is in memory."""
+        return self._place + block in self._cached
+
+    def entries(self, block: int) -> tuple[list[bytes], list[bytes]]:
+        """Return the keys in a block and what stands at them; the cache is asked and left as it is.
+
+        Raises:
+            CorruptionError: the block is damaged.
+        """
+        entry = self._cached.get(self._place + block)
+        return decode_block(self._read_block(block) if entry is None else entry.block)
+
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[list[bytes], list[bytes]]]:
+        """Yield the entries with ``start <= key < end`` in order, some at a time.
+
+        Raises:
+            CorruptionError: a block is damaged.
+        """
+        for block in range(self.block_of(start), self.blocks):
+            keys, records = self.entries(block)
+            low, high = bisect_left(keys, start), bisect_left(keys, end)
+            if low < high:
+                yield keys[low:high], records[low:high]
+            if high < len(keys):
+                return
+
+    def close(self) -> None:
+        """Release the file."""
+        self._file.close()
+
+    def _read_block(self, index: int) -> bytes:
+        bounds = self._index.bounds
+        begin = bounds[index]
+        try:
+            return decode_stored(self._file.read(begin, bounds[index + 1] - begin))
+        except FormatError as error:
+            raise CorruptionError(f"the block {error}", table_name(self.number), begin) from error
+
+
+def open_table(disk: Disk, meta: TableMeta, cache: BlockCache) -> Table:
+    """Open the table that ``meta`` names.
+
+    Raises:
+        CorruptionError: it is missing, or its filter, index or footer is damaged.
+        ConfigError: a newer kvbus wrote it.
+    """
+    name = table_name(meta.number)
+    try:
+        file = disk.open(name)
+    except FileNotFoundError as error:
+        raise CorruptionError("the table is missing", name, 0) from error
+    try:
+        footer = read_footer(file, name)
+        if (file.size, footer.number) != (meta.size_bytes, meta.number):
+            raise CorruptionError("the table is another one than the manifest names", name, 0)
+        bloom, index = _read_filter(file, footer, name), read_index(file, footer, name)
+    except BaseException:
+        file.close()
+        raise
+    return Table(file, meta, bloom, index, cache)
+
+
+def read_footer(file: ReadFile, name: str) -> Footer:
+    """Read a table's footer.
+
+    Raises:
+        CorruptionError: it is damaged.
+        ConfigError: a newer kvbus wrote it.
+    """
+    at = max(file.size - FOOTER_BYTES, 0)
+    try:
+        return decode_footer(file.read(at, FOOTER_BYTES))
+    except FormatError as error:
+        raise CorruptionError(f"the table's footer {error}", name, at) from error
+    except VersionError as error:
+        raise ConfigError(f"{name} {error}: a newer kvbus wrote it; start that version") from error
+
+
+def read_index(file: ReadFile, footer: Footer, name: str) -> Index:
+    """Read a table's index.
+
+    Raises:
+        CorruptionError: it is damaged.
+    """
+    return _read_part(file, footer.index_offset, footer.index_end, name, "index", decode_index)
+
+
+def _read_filter(file: ReadFile, footer: Footer, name: str) -> Filter:
+    return _read_part(file, footer.filter_offset, footer.index_offset, name, "filter", Filter.decode)
+
+
+def _read_part(file: ReadFile, begin: int, end: int, name: str, noun: str, decode: Callable[[bytes], Part]) -> Part:
+    try:
+        return decode(decode_stored(file.read(begin, end - begin)))
+    except ValueError as error:
+        raise CorruptionError(f"the table's {noun} {error}", name, begin) from error
