@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 from kvbus.core.types import Lsn
 from kvbus.ports.disk import Disk
+from kvbus.ports.raft_log import RaftLog
 from kvbus.ports.worker import Worker
 
 
@@ -40,6 +41,11 @@ class Engine(Protocol):
     **Failures.** A full disk makes the engine read-only (:class:`~kvbus.errors.ReadOnly`); reads go on. Any other
     ``OSError`` that leaves an engine is fatal: each further call raises again, and the process must exit at once.
     """
+
+    @property
+    def raft_log(self) -> RaftLog:
+        """The logs of Raft groups, which share the engine's log and its numbers."""
+        ...
 
     @property
     def applied_lsn(self) -> Lsn:

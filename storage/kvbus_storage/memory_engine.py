@@ -6,18 +6,18 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from time import monotonic
 
-from kvbus.core.columns import pack_column
 from kvbus.core.types import Lsn
 from kvbus.errors import ConfigError
 from kvbus.ports.disk import Disk
 from kvbus_storage.log.format import Kind, LogRecord
 from kvbus_storage.log.journal import Journal
-from kvbus_storage.log.payload import decode_applied, decode_batch, decode_keys, decode_range, encode_keys
+from kvbus_storage.log.payload import decode_applied, decode_batch, decode_keys, decode_range, encode_batch, encode_keys
 from kvbus_storage.log.recovery import LogTail, read_base, recover_log
 from kvbus_storage.log.rewrite import rewrite_log
 from kvbus_storage.lsm.manifest_format import manifest_number
 from kvbus_storage.memtable import Memtable, Undo
 from kvbus_storage.options import EngineOptions
+from kvbus_storage.raft_log import RecoveredRaft, SegmentRaftLog, do_nothing
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def open_engine(
     tail = recover_log(disk, read_base(disk), replay.take)
     table = replay.table
     if tail.log_bytes > max(options.rewrite_ratio * table.data_bytes, options.segment_bytes) and len(table):
-        tail = rewrite_log(disk, tail, table.items(), segment_bytes=options.segment_bytes)
+        tail = rewrite_log(disk, tail, table.items(), replay.raft.records(), segment_bytes=options.segment_bytes)
     logger.info(
         "recovered %d keys up to LSN %d from %d bytes in %d segments",
         len(table),
@@ -53,19 +53,20 @@ def open_engine(
         tail.log_bytes,
         tail.segment_count,
     )
-    return MemoryEngine(disk, options, table, tail, clock=clock, on_sync=on_sync)
+    return MemoryEngine(disk, options, table, replay.raft, tail, clock=clock, on_sync=on_sync)
 
 
 class MemoryEngine:
     """An :class:`~kvbus.ports.engine.Engine` over a memtable and a commit log; made by :func:`open_engine`."""
 
-    __slots__ = ("_journal", "_options", "_table", "_undos")
+    __slots__ = ("_journal", "_options", "_raft", "_table")
 
     def __init__(
         self,
         disk: Disk,
         options: EngineOptions,
         table: Memtable,
+        raft: RecoveredRaft,
         tail: LogTail,
         *,
         clock: Callable[[], float],
@@ -73,9 +74,13 @@ class MemoryEngine:
     ) -> None:
         self._options = options
         self._table = table
-        # _undos[i] belongs to LSN journal.last_lsn + 1 + i.
-        self._undos: list[Undo] = []
-        self._journal = Journal(disk, options, tail, clock=clock, on_sync=on_sync, take_back=self._take_back)
+        self._journal = Journal(disk, options, tail, clock=clock, on_sync=on_sync)
+        self._raft = SegmentRaftLog(self._journal, raft, store=self._store)
+
+    @property
+    def raft_log(self) -> SegmentRaftLog:
+        """The logs of Raft groups, in the same commit log."""
+        return self._raft
 
     @property
     def applied_lsn(self) -> Lsn:
@@ -110,20 +115,18 @@ class MemoryEngine:
         journal = self._journal
         if not journal.running or journal.read_only:
             journal.check_writable()
-        self._undos.append(self._table.put(keys, records, previous))
-        return journal.add(Kind.RECORD, pack_column(keys) + pack_column(records) if encoded is None else encoded)
+        undo = self._table.put(keys, records, previous)
+        return journal.add(Kind.RECORD, encode_batch(keys, records) if encoded is None else encoded, undo)
 
     def purge(self, keys: Sequence[bytes]) -> Lsn:
         """Remove ``keys`` and queue that for the log (see the port)."""
         self._journal.check_writable()
-        self._undos.append(self._table.delete(keys))
-        return self._journal.add(Kind.PURGE, encode_keys(keys))
+        undo = self._table.delete(keys)
+        return self._journal.add(Kind.PURGE, encode_keys(keys), undo)
 
     def commit(self) -> Lsn:
         """Write and, as the durability setting says, sync all queued batches; return the new ``durable_lsn``."""
-        durable = self._journal.commit()
-        self._undos.clear()
-        return durable
+        return self._journal.commit()
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Yield ``(key, record)`` with ``start <= key < end`` in key order, as of the call."""
@@ -135,7 +138,7 @@ class MemoryEngine:
         """Remove all keys from ``start`` up to ``end``, at once and durably (see the port)."""
         self._journal.check_writable()
         self.commit()
-        lsn = self._journal.add(Kind.DROP_RANGE, encode_keys((start, end)))
+        lsn = self._journal.add(Kind.DROP_RANGE, encode_keys((start, end)), do_nothing)
         self.commit()
         self._table = self._table.without(start, end)
         return lsn
@@ -175,10 +178,8 @@ class MemoryEngine:
         """Commit, seal the log, release the files and take no more calls; a second close does nothing."""
         self._journal.close()
 
-    def _take_back(self) -> None:
-        for undo in reversed(self._undos):
-            self._table.take_back(undo)
-        self._undos.clear()
+    def _store(self, keys: Sequence[bytes], records: Sequence[bytes]) -> Undo:
+        return self._table.put(keys, records)
 
 
 class _Replay:
@@ -186,6 +187,7 @@ class _Replay:
 
     def __init__(self) -> None:
         self.table = Memtable()
+        self.raft = RecoveredRaft({})
 
     def take(self, record: LogRecord, segment: int) -> None:
         """Do what a log record says.
@@ -201,3 +203,4 @@ class _Replay:
             self.table.delete(decode_keys(record.payload))
         elif record.kind == Kind.DROP_RANGE:
             self.table = self.table.without(*decode_range(record.payload))
+        self.raft.take(record, segment)

@@ -14,12 +14,17 @@ _ENTRY_BYTES = 144
 """What Python adds to a key and its record: two heads of bytes objects and a place in the dict."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Undo:
-    """What a batch replaced in the table: ``previous[i]`` stood at ``keys[i]``, None where nothing did."""
+    """Takes a batch back: ``previous[i]`` stood at ``keys[i]`` of ``table``, None where nothing did."""
 
+    table: Memtable
     keys: Sequence[bytes]
     previous: Sequence[bytes | None]
+
+    def __call__(self) -> None:
+        """Restore what the batch replaced; newer ones were taken back before."""
+        self.table.take_back(self)
 
 
 class Memtable:
@@ -89,14 +94,14 @@ class Memtable:
             self._data_bytes -= sum(map(len, filter(None, previous)))
             if grown:
                 self._data_bytes += sum([len(key) for key, old in zip(keys, previous, strict=True) if old is None])
-        return Undo(keys, previous)
+        return Undo(self, keys, previous)
 
     def delete(self, keys: Sequence[bytes]) -> Undo:
         """Remove ``keys``, of which there is nothing below this table."""
         previous = {key: self._records.pop(key) for key in dict.fromkeys(keys) if key in self._records}
         self._data_bytes -= sum(map(len, previous)) + sum(map(len, previous.values()))
         self._settled, self._recent = [], []
-        return Undo(list(previous), list(previous.values()))
+        return Undo(self, list(previous), list(previous.values()))
 
     def remove(self, keys: Sequence[bytes]) -> Undo:
         """Let REMOVED stand at ``keys``, whatever lies below this table."""

@@ -28,10 +28,7 @@ _PROBE_SECONDS = 1.0
 
 
 class Journal:
-    """The commit log of one engine, with a queue before it.
-
-    ``take_back`` is told to undo everything above :attr:`last_lsn` in memory, after an append found the disk full.
-    """
+    """The commit log of one engine, with a queue before it."""
 
     __slots__ = (
         "_clock",
@@ -51,7 +48,7 @@ class Journal:
         "_recovered",
         "_synced_at",
         "_syncs",
-        "_take_back",
+        "_undos",
         "applied_lsn",
         "read_only",
         "running",
@@ -65,7 +62,6 @@ class Journal:
         *,
         clock: Callable[[], float],
         on_sync: Callable[[float], None] | None,
-        take_back: Callable[[], None],
     ) -> None:
         # Only a log that is synced at every commit gains from zeros ahead of its tail.
         fill_step_bytes = FILL_STEP_BYTES if options.sync == "batch" else 0
@@ -74,11 +70,11 @@ class Journal:
         self._log = CommitLog(disk, tail, fill_step_bytes=fill_step_bytes)
         self._clock = clock
         self._on_sync = on_sync
-        self._take_back = take_back
         self._recovered = self.applied_lsn = tail.last_lsn
-        # Queued for the log: _kinds[i] and _payloads[i] belong to LSN log.last_lsn + 1 + i.
+        # Queued for the log: _kinds[i], _payloads[i] and _undos[i] belong to LSN log.last_lsn + 1 + i.
         self._kinds: list[Kind] = []
         self._payloads: list[bytes] = []
+        self._undos: list[Callable[[], None]] = []
         self.running = True
         self.read_only = False
         self._closed = False
@@ -112,10 +108,14 @@ class Journal:
         """Say whether the open segment has reached the age at which it is closed."""
         return self._log.is_open and self._clock() - self._opened_at >= self._options.segment_age_s
 
-    def add(self, kind: Kind, payload: bytes) -> Lsn:
-        """Queue one record; the caller has called :meth:`check_writable` before it changed its memory."""
+    def add(self, kind: Kind, payload: bytes, undo: Callable[[], None]) -> Lsn:
+        """Queue one record; the caller has called :meth:`check_writable` before it changed its memory.
+
+        ``undo`` takes that change back, and is called if the disk has no room for the record.
+        """
         self._kinds.append(kind)
         self._payloads.append(payload)
+        self._undos.append(undo)
         self.applied_lsn = Lsn(self.applied_lsn + 1)
         return self.applied_lsn
 
@@ -274,18 +274,22 @@ class Journal:
         if not had_segment:
             self._opened_at = self._clock()
         self._commits += 1
-        self._payloads.clear()
-        self._kinds.clear()
+        self._clear_queue()
 
     def _refuse_queued(self, error: OSError) -> None:
         with self.stopping_on_error():
             self._log.cut_back()
-        self._take_back()
+        for undo in reversed(self._undos):
+            undo()
         self._failed_batches += len(self._payloads)
-        self._payloads.clear()
-        self._kinds.clear()
+        self._clear_queue()
         self.applied_lsn = self._log.last_lsn
         self.fill_up(error)
+
+    def _clear_queue(self) -> None:
+        self._kinds.clear()
+        self._payloads.clear()
+        self._undos.clear()
 
     def _look_for_space(self) -> None:
         """Write a little to see whether the disk has room again; what was refused stays refused."""

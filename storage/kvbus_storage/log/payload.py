@@ -15,7 +15,7 @@ from kvbus_storage.format_error import FormatError
 
 _PLACE = Struct("<QQ")
 _ENTRIES = Struct("<QQI")
-_STATE = Struct("<QQQQQ")
+_STATE = Struct("<QQQQQB")
 
 
 class Batch(NamedTuple):
@@ -35,13 +35,17 @@ class RaftEntries(NamedTuple):
 
 
 class RaftState(NamedTuple):
-    """RAFT_STATE: one group's term and vote, and where its log begins: behind entry ``offset`` of ``offset_term``."""
+    """RAFT_STATE: one group's term and vote, and where its log begins: behind entry ``offset`` of ``offset_term``.
+
+    A group that ``is_forgotten`` has nothing any more.
+    """
 
     group: int
     term: int
     vote: int
     offset: int
     offset_term: int
+    is_forgotten: bool
 
 
 class Applied(NamedTuple):

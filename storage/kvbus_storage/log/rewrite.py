@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import chain
 
 from kvbus.core.columns import pack_column
 from kvbus.ports.disk import Disk
@@ -21,8 +22,15 @@ logger = logging.getLogger(__name__)
 _BATCH_BYTES = 1 << 20
 
 
-def rewrite_log(disk: Disk, tail: LogTail, live: Iterable[tuple[bytes, bytes]], *, segment_bytes: int) -> LogTail:
-    """Rewrite the log that ends at ``tail`` as the ``live`` records; return where it ends now.
+def rewrite_log(
+    disk: Disk,
+    tail: LogTail,
+    live: Iterable[tuple[bytes, bytes]],
+    others: Iterable[tuple[Kind, bytes]],
+    *,
+    segment_bytes: int,
+) -> LogTail:
+    """Rewrite the log that ends at ``tail`` as the ``live`` records and ``others``; return where it ends now.
 
     On a full disk the old log stays as it is.
 
@@ -32,8 +40,8 @@ def rewrite_log(disk: Disk, tail: LogTail, live: Iterable[tuple[bytes, bytes]], 
     log = CommitLog(disk, tail, fill_step_bytes=0)
     first = tail.segment + 1
     try:
-        for payload in _batches(live):
-            log.append([Kind.RECORD], [payload])
+        for kind, payload in chain(((Kind.RECORD, batch) for batch in _batches(live)), others):
+            log.append([kind], [payload])
             if log.segment_bytes >= segment_bytes:
                 log.seal()
         log.seal()

@@ -7,27 +7,40 @@ together with its log segment, and a worker writes the table out of the segment.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from time import monotonic
 
-from kvbus.core.columns import pack_column
 from kvbus.core.types import Lsn
 from kvbus.ports.disk import Disk
 from kvbus.ports.worker import Worker
 from kvbus_storage.log.format import Kind
 from kvbus_storage.log.journal import Journal
-from kvbus_storage.log.payload import encode_keys
+from kvbus_storage.log.payload import encode_batch, encode_keys
 from kvbus_storage.log.recovery import LogTail
 from kvbus_storage.lsm.catalog import Catalog
 from kvbus_storage.lsm.generations import Generations
 from kvbus_storage.lsm.levels import Levels, Probes
 from kvbus_storage.lsm.maintenance import Drop, Maintenance
 from kvbus_storage.lsm.merge import merge
-from kvbus_storage.memtable import Undo
 from kvbus_storage.options import EngineOptions
+from kvbus_storage.raft_log import RecoveredRaft, SegmentRaftLog, do_nothing
 from kvbus_storage.removed import REMOVED
 from kvbus_storage.table.cache import BlockCache
 
 _LEAST_CACHE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    """What a recovery found. ``segments`` hold what is in the active memtable; no flush covers ``drops``."""
+
+    tail: LogTail
+    segments: tuple[tuple[int, int], ...]
+    generations: Generations
+    raft: RecoveredRaft
+    drops: list[Drop]
+    catalog: Catalog
+    cache: BlockCache
 
 
 class LsmEngine:
@@ -36,15 +49,14 @@ class LsmEngine:
     __slots__ = (
         "_cache",
         "_catalog",
-        "_disk",
         "_generations",
         "_journal",
         "_maintenance",
         "_on_full",
         "_options",
         "_probes",
+        "_raft",
         "_segments",
-        "_undos",
     )
 
     def __init__(
@@ -52,30 +64,33 @@ class LsmEngine:
         disk: Disk,
         options: EngineOptions,
         worker: Worker,
-        tail: LogTail,
-        generations: Generations,
-        catalog: Catalog,
-        cache: BlockCache,
+        recovered: Recovered,
         *,
         clock: Callable[[], float] = monotonic,
         on_sync: Callable[[float], None] | None = None,
     ) -> None:
-        self._disk = disk
         self._options = options
-        self._generations = generations
-        self._catalog = catalog
-        self._cache = cache
+        self._generations = recovered.generations
+        self._catalog = recovered.catalog
+        self._cache = recovered.cache
         self._probes = Probes()
-        # _undos[i] belongs to LSN journal.last_lsn + 1 + i.
-        self._undos: list[Undo] = []
-        self._journal = Journal(disk, options, tail, clock=clock, on_sync=on_sync, take_back=self._take_back)
+        self._journal = Journal(disk, options, recovered.tail, clock=clock, on_sync=on_sync)
+        self._raft = SegmentRaftLog(self._journal, recovered.raft, store=self._store)
         self._maintenance = Maintenance(
-            disk, options, worker, self._journal, generations, catalog, clock=clock, keep_raft=lambda base: None
+            disk, options, worker, self._journal, self._generations, self._catalog, self._raft, clock=clock
         )
+        self._maintenance.drops += recovered.drops
         # Segments that hold what is in the active memtable, but for the open one.
-        self._segments: tuple[tuple[int, int], ...] = ()
+        self._segments = recovered.segments
         self._on_full: Callable[[], object] = self._maintenance.flush_next
         self._fit_cache()
+        while len(waiting := self._generations.unflushed()) > 1:
+            self._maintenance.write_here(waiting[-1])
+
+    @property
+    def raft_log(self) -> SegmentRaftLog:
+        """The logs of Raft groups, in the same commit log."""
+        return self._raft
 
     @property
     def applied_lsn(self) -> Lsn:
@@ -119,32 +134,26 @@ class LsmEngine:
         journal = self._journal
         if not journal.running or journal.read_only:
             journal.check_writable()
-        generations = self._generations
-        if generations.frozen or generations.has_removals or self._catalog.levels.runs:
-            # What reads show may lie below the active memtable, which must know what it held itself.
-            previous = None
-        self._undos.append(generations.active.put(keys, records, previous))
-        return journal.add(Kind.RECORD, pack_column(keys) + pack_column(records) if encoded is None else encoded)
+        undo = self._store(keys, records, previous)
+        return journal.add(Kind.RECORD, encode_batch(keys, records) if encoded is None else encoded, undo)
 
     def purge(self, keys: Sequence[bytes]) -> Lsn:
         """Remove ``keys`` and queue that for the log (see the port)."""
         self._journal.check_writable()
         self._generations.has_removals = True
-        self._undos.append(self._generations.active.remove(keys))
-        return self._journal.add(Kind.PURGE, encode_keys(keys))
+        undo = self._generations.active.remove(keys)
+        return self._journal.add(Kind.PURGE, encode_keys(keys), undo)
 
     def commit(self) -> Lsn:
         """Write and, as the durability setting says, sync all queued batches; return the new ``durable_lsn``."""
         durable = self._journal.commit()
-        if self._undos:
-            self._undos.clear()
-            options = self._options
-            if (
-                self._journal.segment_bytes >= options.segment_bytes
-                or self._generations.active.memory_bytes >= options.memtable_bytes
-            ):
-                self._freeze()
-                self._on_full()
+        options = self._options
+        if (
+            self._journal.segment_bytes >= options.segment_bytes
+            or self._generations.active.memory_bytes >= options.memtable_bytes
+        ):
+            self._freeze()
+            self._on_full()
         return durable
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -157,18 +166,10 @@ class LsmEngine:
         """Remove all keys from ``start`` up to ``end``, at once and durably (see the port)."""
         self._journal.check_writable()
         self.commit()
-        lsn = self._journal.add(Kind.DROP_RANGE, encode_keys((start, end)))
-        self._undos.append(Undo((), ()))
+        lsn = self._journal.add(Kind.DROP_RANGE, encode_keys((start, end)), do_nothing)
         self.commit()
         self._maintenance.drop(Drop(lsn, start, end))
         return lsn
-
-    def take_over(self, segments: tuple[tuple[int, int], ...], drops: Sequence[Drop]) -> None:
-        """Begin with what a recovery found: the active memtable's ``segments``, and drops that no flush covers."""
-        self._segments = segments
-        self._maintenance.drops += drops
-        while len(waiting := self._generations.unflushed()) > 1:
-            self._maintenance.write_here(waiting[-1])
 
     def when_full(self, act: Callable[[], object]) -> None:
         """Have ``act`` called when a memtable is full: it is to call :meth:`flush_due` soon."""
@@ -238,13 +239,17 @@ class LsmEngine:
         if self._journal.segment_bytes:
             self._segments = (*self._segments, self._journal.turn())
         if self._segments:
-            self._generations.freeze(self._segments, self._journal.last_lsn)
+            self._generations.freeze(self._segments, self._journal.last_lsn, self._raft.applied())
             self._segments = ()
 
-    def _take_back(self) -> None:
-        for undo in reversed(self._undos):
-            self._generations.active.take_back(undo)
-        self._undos.clear()
+    def _store(
+        self, keys: Sequence[bytes], records: Sequence[bytes], previous: Sequence[bytes | None] | None = None
+    ) -> Callable[[], None]:
+        generations = self._generations
+        if generations.frozen or generations.has_removals or self._catalog.levels.runs:
+            # What reads show may lie below the active memtable, which must know what it held itself.
+            previous = None
+        return generations.active.put(keys, records, previous)
 
     def _fit_cache(self) -> None:
         self._cache.resize(max(self._options.tables_bytes - self._tables_memory(), _LEAST_CACHE_BYTES))

@@ -6,7 +6,7 @@ holds is still newer than any table, so that keys which are written often are no
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from kvbus.core.types import Lsn
@@ -16,11 +16,15 @@ from kvbus_storage.memtable import Memtable
 
 @dataclass(slots=True, eq=False)
 class Generation:
-    """A frozen memtable and the log segments ``(number, end)`` that hold the same, up to ``lsn``."""
+    """A frozen memtable and the log segments ``(number, end)`` that hold the same, up to ``lsn``.
+
+    ``applied`` is the index up to which each Raft group's entries are in it or below.
+    """
 
     memtable: Memtable
     segments: tuple[tuple[int, int], ...]
     lsn: Lsn
+    applied: Mapping[int, int]
     is_flushed: bool = False
 
 
@@ -67,11 +71,11 @@ class Generations:
             if None not in found:
                 return
 
-    def freeze(self, segments: tuple[tuple[int, int], ...], lsn: Lsn) -> None:
+    def freeze(self, segments: tuple[tuple[int, int], ...], lsn: Lsn, applied: Mapping[int, int]) -> None:
         """Give the writes a new memtable; keep one flushed generation at most behind those that are not."""
         waiting = self.unflushed()
         cached = [each for each in self.frozen if each.is_flushed][:1]
-        self.frozen = (Generation(self.active, segments, lsn), *waiting, *cached)
+        self.frozen = (Generation(self.active, segments, lsn, applied), *waiting, *cached)
         self.has_removals |= self.active.has_removals
         self.active = Memtable()
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from kvbus.errors import CorruptionError, WorkerDied
+from kvbus.errors import CorruptionError, ReadOnly, WorkerDied
 from kvbus.ports.disk import Disk
 from kvbus.ports.worker import Worker
 from kvbus_storage.disk_full import is_disk_full
@@ -25,6 +25,7 @@ from kvbus_storage.lsm.generations import Generation, Generations
 from kvbus_storage.lsm.manifest_format import AddedTable, Edit
 from kvbus_storage.lsm.picking import Compaction, Picker, new_guards
 from kvbus_storage.options import EngineOptions
+from kvbus_storage.raft_log import SegmentRaftLog
 from kvbus_storage.removed import REMOVED
 from kvbus_storage.table.output import OutputPlan, write_tables
 from kvbus_storage.table.writer import TableMeta
@@ -60,9 +61,9 @@ class Maintenance:
         journal: Journal,
         generations: Generations,
         catalog: Catalog,
+        raft: SegmentRaftLog,
         *,
         clock: Callable[[], float],
-        keep_raft: Callable[[int], None],
     ) -> None:
         self._disk = disk
         self._options = options
@@ -70,7 +71,7 @@ class Maintenance:
         self._journal = journal
         self._generations = generations
         self._catalog = catalog
-        self._keep_raft = keep_raft
+        self._raft = raft
         self._picker = Picker(options)
         self._clock = clock
         self._rests_until = 0.0
@@ -231,7 +232,9 @@ class Maintenance:
         self._count(metas)
         run = catalog.take_number()
         base = generation.segments[-1][0] + 1
-        self._keep_raft(base)
+        if self._raft.leave_segments_before(base):
+            self._journal.commit()
+            self._raft.left_segments_before(base)
         edit = Edit(
             added=[AddedTable(0, run, meta) for meta in metas],
             hidden=[
@@ -240,6 +243,7 @@ class Maintenance:
             ],
             base=base,
             flushed_lsn=generation.lsn,
+            applied={**dict.fromkeys(catalog.applied, 0), **generation.applied},
         )
         first = catalog.base
         self._install(edit)
@@ -269,6 +273,9 @@ class Maintenance:
         except CorruptionError as error:
             # What the worker has just written does not read: the disk may do better next time.
             self._failed("install", error)
+        except ReadOnly as error:
+            logger.warning("%s: the flush will be tried again", error)
+            self._remove_leftovers()
         except OSError as error:
             if not is_disk_full(error):
                 self._journal.stop(error)

@@ -8,16 +8,19 @@ from collections.abc import Callable, Mapping
 from time import monotonic
 
 from kvbus.core.types import Lsn
+from kvbus.errors import CorruptionError
 from kvbus.ports.disk import Disk
 from kvbus.ports.worker import Worker
-from kvbus_storage.log.format import Kind, LogRecord
+from kvbus_storage.format_error import FormatError
+from kvbus_storage.log.format import Kind, LogRecord, segment_name
 from kvbus_storage.log.payload import decode_applied, decode_batch, decode_keys, decode_range
 from kvbus_storage.log.recovery import read_base, recover_log
 from kvbus_storage.lsm.catalog import open_catalog
-from kvbus_storage.lsm.engine import LsmEngine
+from kvbus_storage.lsm.engine import LsmEngine, Recovered
 from kvbus_storage.lsm.generations import Generations
 from kvbus_storage.lsm.maintenance import Drop
 from kvbus_storage.options import EngineOptions
+from kvbus_storage.raft_log import RecoveredRaft
 from kvbus_storage.table.cache import BlockCache
 
 logger = logging.getLogger(__name__)
@@ -42,16 +45,27 @@ def open_lsm(
     """
     cache = BlockCache(options.tables_bytes)
     catalog = open_catalog(disk, cache, lambda: read_base(disk))
-    generations = Generations()
-    replay = _Replay(generations, options.memtable_bytes)
+    replay = _Replay(RecoveredRaft(catalog.applied), options.memtable_bytes)
     tail = recover_log(disk, catalog.base, replay.take)
     for drop in replay.drops:
         for table in catalog.levels.tables():
             if table.meta.lsn < drop.lsn:
                 table.hide(drop.start, drop.end)
+    try:
+        replay.raft.check()
+    except FormatError as error:
+        raise CorruptionError(str(error), segment_name(tail.segment), tail.end) from error
     catalog.begin()
-    engine = LsmEngine(disk, options, worker, tail, generations, catalog, cache, clock=clock, on_sync=on_sync)
-    engine.take_over(replay.share_out(tail.segment_sizes), replay.drops)
+    recovered = Recovered(
+        tail=tail,
+        segments=replay.share_out(tail.segment_sizes),
+        generations=replay.generations,
+        raft=replay.raft,
+        drops=replay.drops,
+        catalog=catalog,
+        cache=cache,
+    )
+    engine = LsmEngine(disk, options, worker, recovered, clock=clock, on_sync=on_sync)
     logger.info(
         "recovered %d tables and LSNs %d to %d from %d bytes in %d segments",
         sum(1 for _ in catalog.levels.tables()),
@@ -66,8 +80,9 @@ def open_lsm(
 class _Replay:
     """Fills memtables from the log; a new one is begun with the segment after which one is full."""
 
-    def __init__(self, generations: Generations, memtable_bytes: int) -> None:
-        self._generations = generations
+    def __init__(self, raft: RecoveredRaft, memtable_bytes: int) -> None:
+        self.generations = Generations()
+        self.raft = raft
         self._memtable_bytes = memtable_bytes
         self._segment = 0
         self._lsn = Lsn(0)
@@ -81,10 +96,10 @@ class _Replay:
         Raises:
             FormatError: its payload is not what its kind says.
         """
-        generations = self._generations
+        generations = self.generations
         if segment != self._segment:
             if generations.active.memory_bytes >= self._memtable_bytes:
-                generations.freeze((), self._lsn)
+                generations.freeze((), self._lsn, self.raft.applied())
                 self._cuts.append(segment)
             self._segment = segment
         if record.kind == Kind.RECORD:
@@ -98,6 +113,7 @@ class _Replay:
             drop = Drop(record.lsn, *decode_range(record.payload))
             generations.drop(drop.start, drop.end)
             self.drops.append(drop)
+        self.raft.take(record, segment)
         self._lsn = Lsn(record.lsn)
 
     def share_out(self, sizes: Mapping[int, int]) -> tuple[tuple[int, int], ...]:
@@ -105,6 +121,6 @@ class _Replay:
         shares: list[list[tuple[int, int]]] = [[] for _ in range(len(self._cuts) + 1)]
         for segment, end in sorted(sizes.items()):
             shares[bisect_right(self._cuts, segment)].append((segment, end))
-        for generation, share in zip(reversed(self._generations.frozen), shares, strict=False):
+        for generation, share in zip(reversed(self.generations.frozen), shares, strict=False):
             generation.segments = tuple(share)
         return tuple(shares[-1])
