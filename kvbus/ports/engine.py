@@ -29,6 +29,27 @@ class EngineSettings:
     compaction_bytes_s: int = 64 << 20
 
 
+class Snapshot(Protocol):
+    """What an engine held when it was asked for it; writes, drops and compactions change nothing of it."""
+
+    @property
+    def lsn(self) -> Lsn:
+        """The newest batch in it."""
+        ...
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the record at ``key``, or None."""
+        ...
+
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Yield ``(key, record)`` with ``start <= key < end`` in key order."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the files; no more reads."""
+        ...
+
+
 class Engine(Protocol):
     """An ordered map from engine keys to records, with a log.
 
@@ -99,6 +120,13 @@ class Engine(Protocol):
         """Yield ``(key, record)`` with ``start <= key < end`` in key order, as of the call.
 
         The call itself takes time and memory in proportion to the range (two pointers an entry): ask for a partition.
+        """
+        ...
+
+    def snapshot(self) -> Snapshot:
+        """Return what reads see now, to be read later; what is in memory is copied, files stay until its close.
+
+        It keeps reading whatever becomes of the engine, short of its close.
         """
         ...
 

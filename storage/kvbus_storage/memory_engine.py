@@ -14,7 +14,9 @@ from kvbus_storage.log.journal import Journal
 from kvbus_storage.log.payload import decode_applied, decode_batch, decode_keys, decode_range, encode_batch, encode_keys
 from kvbus_storage.log.recovery import LogTail, read_base, recover_log
 from kvbus_storage.log.rewrite import rewrite_log
+from kvbus_storage.lsm.levels import Levels
 from kvbus_storage.lsm.manifest_format import manifest_number
+from kvbus_storage.lsm.view import View
 from kvbus_storage.memtable import Memtable, Undo
 from kvbus_storage.options import EngineOptions
 from kvbus_storage.raft_log import RecoveredRaft, SegmentRaftLog, do_nothing
@@ -133,6 +135,12 @@ class MemoryEngine:
         if not self._journal.running:
             self._journal.refuse()
         return self._table.scan(start, end)
+
+    def snapshot(self) -> View:
+        """Return what there is now, to be read later; all of it is copied."""
+        if not self._journal.running:
+            self._journal.refuse()
+        return View(self._journal.applied_lsn, [self._table.copy()], Levels())
 
     def drop_range(self, start: bytes, end: bytes) -> Lsn:
         """Remove all keys from ``start`` up to ``end``, at once and durably (see the port)."""

@@ -108,6 +108,10 @@ class Memtable:
         self.has_removals = True
         return self.put(keys, [REMOVED] * len(keys))
 
+    def copy(self) -> Memtable:
+        """Return a table with the same entries."""
+        return Memtable(dict(self._records))
+
     def without(self, start: bytes, end: bytes) -> Memtable:
         """Return a copy without the keys from ``start`` up to ``end``."""
         return Memtable({key: record for key, record in self._records.items() if not start <= key < end})

@@ -42,7 +42,7 @@ class Catalog:
         self.applied = dict(whole.applied)
         tables = [(each.level, each.run, open_table(disk, each.meta, cache)) for each in whole.added]
         self.levels = Levels().changed(tables, (), whole.guards)
-        self._hide(whole.hidden)
+        self.hide(whole.hidden)
         numbers = [table.number for _, _, table in tables] + [run.number for run in self.levels.runs]
         self.next_number = max(numbers, default=0) + 1
 
@@ -74,11 +74,15 @@ class Catalog:
         ]
         self._write(edit)
         self.levels = self.levels.changed(added, edit.removed, edit.guards)
-        self._hide(edit.hidden)
+        self.hide(edit.hidden)
         self.applied |= edit.applied
         if edit.base is not None and edit.flushed_lsn is not None:
             self.base, self.flushed_lsn = edit.base, edit.flushed_lsn
         self.remove_files(edit.removed)
+
+    def hide(self, hidden: Iterable[tuple[int, bytes, bytes]]) -> None:
+        """Drop ranges from tables in memory, ``(table number, start, end)``: the log or a later edit says it."""
+        self.levels = self.levels.without(hidden)
 
     def take_number(self) -> int:
         """Return a number that no table and no run has had."""
@@ -139,12 +143,6 @@ class Catalog:
             flushed_lsn=self.flushed_lsn,
             applied=self.applied,
         )
-
-    def _hide(self, hidden: Iterable[tuple[int, bytes, bytes]]) -> None:
-        tables = {table.number: table for table in self.levels.tables()}
-        for number, start, end in hidden:
-            if number in tables:
-                tables[number].hide(start, end)
 
 
 def open_catalog(disk: Disk, cache: BlockCache, first_base: Callable[[], int]) -> Catalog:

@@ -21,7 +21,7 @@ from kvbus_storage.lsm.catalog import Catalog
 from kvbus_storage.lsm.generations import Generations
 from kvbus_storage.lsm.levels import Levels, Probes
 from kvbus_storage.lsm.maintenance import Drop, Maintenance
-from kvbus_storage.lsm.merge import merge
+from kvbus_storage.lsm.view import View, scan_all
 from kvbus_storage.options import EngineOptions
 from kvbus_storage.raft_log import RecoveredRaft, SegmentRaftLog, do_nothing
 from kvbus_storage.removed import REMOVED
@@ -160,7 +160,17 @@ class LsmEngine:
         """Yield ``(key, record)`` with ``start <= key < end`` in key order, as of the call."""
         if not self._journal.running:
             self._journal.refuse()
-        return scan_all(self._generations, self._catalog.levels, start, end)
+        generations = self._generations
+        if not generations.frozen and not self._catalog.levels.runs:
+            return generations.active.scan(start, end)
+        return scan_all(generations.memtables(), self._catalog.levels, start, end)
+
+    def snapshot(self) -> View:
+        """Return what there is now, to be read later; what is in memory is copied."""
+        if not self._journal.running:
+            self._journal.refuse()
+        active, *frozen = self._generations.memtables()
+        return View(self._journal.applied_lsn, [active.copy(), *frozen], self._catalog.levels)
 
     def drop_range(self, start: bytes, end: bytes) -> Lsn:
         """Remove all keys from ``start`` up to ``end``, at once and durably (see the port)."""
@@ -268,17 +278,3 @@ def find_below(
         find = levels.find
         for index in gaps:
             found[index] = find(keys[index], probes)
-
-
-def scan_all(generations: Generations, levels: Levels, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield what memtables and tables hold between two keys, as of the call."""
-    if not generations.frozen and not levels.runs:
-        return generations.active.scan(start, end)
-    return _pairs([*generations.scan(start, end), *levels.scan(start, end)])
-
-
-def _pairs(runs: list[Iterator[tuple[list[bytes], list[bytes]]]]) -> Iterator[tuple[bytes, bytes]]:
-    for keys, records in merge(runs):
-        for pair in zip(keys, records, strict=True):
-            if pair[1] is not REMOVED:
-                yield pair

@@ -6,11 +6,10 @@ holds is still newer than any table, so that keys which are written often are no
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kvbus.core.types import Lsn
-from kvbus_storage.lsm.merge import Chunk
 from kvbus_storage.memtable import Memtable
 
 
@@ -91,7 +90,6 @@ class Generations:
         for each in self.frozen:
             each.memtable = each.memtable.without(start, end)
 
-    def scan(self, start: bytes, end: bytes) -> list[Iterator[Chunk]]:
-        """Return what each holds between two keys, newest first, as of the call."""
-        ranges = [table.range(start, end) for table in (self.active, *(each.memtable for each in self.frozen))]
-        return [iter([found]) for found in ranges if found[0]]
+    def memtables(self) -> list[Memtable]:
+        """Return all of them, newest first."""
+        return [self.active, *(each.memtable for each in self.frozen)]

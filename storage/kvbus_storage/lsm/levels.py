@@ -117,6 +117,17 @@ class Levels:
         """Return what each run holds between two keys, newest run first."""
         return [run.scan(start, end) for run in self.runs]
 
+    def without(self, hidden: Iterable[tuple[int, bytes, bytes]]) -> Levels:
+        """Return the levels with ranges dropped from tables: ``(table number, start, end)``."""
+        places = {table.number: (run.level, run.number, table) for run in self.runs for table in run.tables}
+        for number, start, end in hidden:
+            if number in places:
+                level, run_number, table = places[number]
+                places[number] = level, run_number, table.without(start, end)
+        present = {id(table) for table in self.tables()}
+        new = [place for place in places.values() if id(place[2]) not in present]
+        return self.changed(new, ()) if new else self
+
     def changed(
         self, added: Iterable[tuple[int, int, Table]], removed: Iterable[int], guards: Iterable[bytes] = ()
     ) -> Levels:

@@ -9,7 +9,7 @@ One job at a time, a flush before a compaction::
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -45,6 +45,11 @@ class Drop:
     lsn: int
     start: bytes
     end: bytes
+
+
+def hidden_by(drops: Sequence[Drop], metas: Sequence[TableMeta]) -> list[tuple[int, bytes, bytes]]:
+    """Return what ``drops`` hide in older tables: ``(table number, start, end)``."""
+    return [(meta.number, drop.start, drop.end) for meta in metas for drop in drops if drop.lsn > meta.lsn]
 
 
 class Maintenance:
@@ -151,8 +156,8 @@ class Maintenance:
         self.drops.append(drop)
         self._generations.drop(drop.start, drop.end)
         covered: list[int] = []
+        self._catalog.hide(hidden_by([drop], [table.meta for table in self._catalog.levels.tables()]))
         for table in self._catalog.levels.tables():
-            table.hide(drop.start, drop.end)
             inside = drop.start <= table.first_key and table.last_key < drop.end
             if inside and table.number not in self._busy_tables:
                 covered.append(table.number)
@@ -209,7 +214,11 @@ class Maintenance:
             return
         known = {each.number: each.hidden for run in inputs for each in run}
         late = dict.fromkeys(
-            each for table in picked.tables for each in table.hidden if each not in known[table.number]
+            each
+            for table in self._catalog.levels.tables()
+            if table.number in known
+            for each in table.hidden
+            if each not in known[table.number]
         )
         edit = Edit(
             added=[AddedTable(picked.to, 0, meta) for meta in outcome],
@@ -237,10 +246,7 @@ class Maintenance:
             self._raft.left_segments_before(base)
         edit = Edit(
             added=[AddedTable(0, run, meta) for meta in metas],
-            hidden=[
-                *self._hidden_by_drops(metas),
-                *self._hidden_by_drops([each.meta for each in catalog.levels.tables()]),
-            ],
+            hidden=hidden_by(self.drops, [*metas, *(table.meta for table in catalog.levels.tables())]),
             base=base,
             flushed_lsn=generation.lsn,
             applied={**dict.fromkeys(catalog.applied, 0), **generation.applied},
@@ -253,9 +259,6 @@ class Maintenance:
         self.flushes += 1
         self.flushed_bytes += sum(meta.size_bytes for meta in metas)
         self._journal.drop_segments(first, base, sum(end for each in waiting for _, end in each.segments))
-
-    def _hidden_by_drops(self, metas: list[TableMeta]) -> list[tuple[int, bytes, bytes]]:
-        return [(meta.number, drop.start, drop.end) for meta in metas for drop in self.drops if drop.lsn > meta.lsn]
 
     def _install(self, edit: Edit) -> None:
         self._catalog.install(edit)

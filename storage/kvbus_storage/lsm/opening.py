@@ -18,7 +18,7 @@ from kvbus_storage.log.recovery import read_base, recover_log
 from kvbus_storage.lsm.catalog import open_catalog
 from kvbus_storage.lsm.engine import LsmEngine, Recovered
 from kvbus_storage.lsm.generations import Generations
-from kvbus_storage.lsm.maintenance import Drop
+from kvbus_storage.lsm.maintenance import Drop, hidden_by
 from kvbus_storage.options import EngineOptions
 from kvbus_storage.raft_log import RecoveredRaft
 from kvbus_storage.table.cache import BlockCache
@@ -47,10 +47,7 @@ def open_lsm(
     catalog = open_catalog(disk, cache, lambda: read_base(disk))
     replay = _Replay(RecoveredRaft(catalog.applied), options.memtable_bytes)
     tail = recover_log(disk, catalog.base, replay.take)
-    for drop in replay.drops:
-        for table in catalog.levels.tables():
-            if table.meta.lsn < drop.lsn:
-                table.hide(drop.start, drop.end)
+    catalog.hide(hidden_by(replay.drops, [table.meta for table in catalog.levels.tables()]))
     try:
         replay.raft.check()
     except FormatError as error:

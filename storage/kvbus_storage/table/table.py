@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from copy import copy
 from typing import TypeVar
 
 from kvbus.errors import ConfigError, CorruptionError
@@ -90,10 +91,13 @@ class Table:
         entry.uses += 1
         return find_in_block(entry.block, key)
 
-    def hide(self, start: bytes, end: bytes) -> None:
-        """Drop the keys from ``start`` up to ``end``."""
-        if start <= self.last_key and self.first_key < end and (start, end) not in self.hidden:
-            self.hidden = (*self.hidden, (start, end))
+    def without(self, start: bytes, end: bytes) -> Table:
+        """Return the same table with the keys from ``start`` up to ``end`` dropped."""
+        if start > self.last_key or self.first_key >= end or (start, end) in self.hidden:
+            return self
+        twin = copy(self)
+        twin.hidden = (*self.hidden, (start, end))
+        return twin
 
     def hides(self, key: bytes) -> bool:
         """Say whether ``key`` lies in a dropped range."""
