@@ -18,7 +18,7 @@ from kvbus.core.request import DEFAULT_KEYSPACE, NodeRequest
 from kvbus.core.tick import Effects, Tick
 from kvbus.core.topology import Topology
 from kvbus.core.types import NodeIndex
-from kvbus.errors import BadRequest, ClientError, ShuttingDown, UnknownKeyspace, Unsupported
+from kvbus.errors import BadRequest, ClientError, Corrupt, CorruptionError, ShuttingDown, UnknownKeyspace, Unsupported
 from kvbus.ports.engine import Engine
 from kvbus.ports.mode import Limits, Mode
 
@@ -162,7 +162,10 @@ class Node:
             raise UnknownKeyspace(f"no keyspace {name[:64]!r}; there are: {', '.join(self.keyspaces)}")
         if not self._tells_digests:
             raise Unsupported("reading all copies is for test clusters; set [faults] enabled = true")
-        found = copy_digests(self.engine, self.topology, self.identity.me, keyspace)
+        try:
+            found = copy_digests(self.engine, self.topology, self.identity.me, keyspace)
+        except CorruptionError as error:
+            raise Corrupt(str(error)) from error
         return {str(partition): digest for partition, digest in found.items()}
 
     def _hello(self) -> dict[str, object]:

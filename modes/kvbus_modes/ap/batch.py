@@ -20,9 +20,11 @@ from kvbus.core.links import Links
 from kvbus.core.quorum import ReplicaSet, Requirement
 from kvbus.core.request import DEADLINE_SHARE, DEFAULT_OPTIONS, RequestColumns
 from kvbus.core.types import BatchId, NodeIndex
+from kvbus.errors import Corrupt
 
 LINGER_SECONDS = 1.0
 """How long a batch that was answered still waits for its other nodes: what they owe, and how slow they are."""
+DAMAGED_THERE = "another node's copy is damaged"
 _NO_COLUMNS = RequestColumns("", "", DEFAULT_OPTIONS)
 
 
@@ -41,6 +43,7 @@ class Batch:
         "answered",
         "awaited",
         "columns",
+        "damage",
         "deadline",
         "id",
         "lost",
@@ -63,6 +66,16 @@ class Batch:
         self.awaited = 0
         self.lost = 0
         self.replied = False
+        # What is wrong with a replica's copy that cannot be read; empty where none was met.
+        self.damage = ""
+
+    def corrupt(self) -> Corrupt:
+        """Say that damaged copies leave too few intact ones."""
+        intact = self.answered.bit_count()
+        return Corrupt(
+            f"{self.damage}; intact copies: {intact} of the {self.requirement.needed} asked for. Ask with fewer, write "
+            "the key anew, or restore the node's data"
+        )
 
     def verdict(self, responsive: int) -> Verdict:
         """Judge the tally; ``responsive`` are the nodes from which answers can be expected soon."""

@@ -16,7 +16,7 @@ from kvbus.core.quorum import ReplicaSet, Requirement, requirement
 from kvbus.core.request import DEADLINE_SHARE, Options, PeerOrigin, RequestColumns, ScanRequest
 from kvbus.core.tick import Effects, Tick
 from kvbus.core.types import BatchId, NodeIndex
-from kvbus.errors import ClientError, Overloaded, PeerProtocolError, ReadOnly, StaleEpoch
+from kvbus.errors import ClientError, CorruptionError, Overloaded, PeerProtocolError, ReadOnly, StaleEpoch
 from kvbus.ports.mode import ModeContext
 from kvbus.wire.client_requests import Intake, ServedKeyspace
 from kvbus.wire.peer_frames import HEAD_BYTES, Head, pack_head, unpack_head
@@ -25,7 +25,7 @@ from kvbus_modes.ap.answers import TOKEN, Answers
 from kvbus_modes.ap.causality import Context
 from kvbus_modes.ap.explain import Explainer
 from kvbus_modes.ap.forwarding import Forwarding, portions
-from kvbus_modes.ap.ranges import Range, collect
+from kvbus_modes.ap.ranges import CANNOT_SAY, Range, collect
 from kvbus_modes.ap.reads import Reads
 from kvbus_modes.ap.replica import Replica
 from kvbus_modes.ap.scans import Scans
@@ -313,12 +313,20 @@ class ApMode:
         out.send_peer(peer, self._head(frames.WRITE_ACK, batch) + frames.ack_payload(failed))
 
     def _serve_read(self, peer: NodeIndex, head: Head, frame: bytes, now: float, out: Effects) -> None:
-        records = frames.that_fit(self._replica.multi_get(frames.read_keys(frame)))
+        try:
+            records = frames.that_fit(self._replica.multi_get(frames.read_keys(frame)))
+        except CorruptionError as error:
+            out.trace("damaged", reason=str(error))
+            records = []
         answer = self._head(frames.READ_ANSWER, head.batch) + pack_column(records)
         self._replica.when_synced(partial(_send_if_durable, peer, answer), now, out)
 
     def _serve_scan(self, peer: NodeIndex, head: Head, frame: bytes, now: float, out: Effects) -> None:
-        found = collect(self._replica, *frames.read_scan(frame))
+        try:
+            found = collect(self._replica, *frames.read_scan(frame))
+        except CorruptionError as error:
+            out.trace("damaged", reason=str(error))
+            found = CANNOT_SAY
         flags = frames.EXHAUSTED if found.exhausted else 0
         answer = self._head(frames.SCAN_ANSWER, head.batch, flags) + frames.write_payload(found.keys, found.records)
         self._replica.when_synced(partial(_send_if_durable, peer, answer), now, out)

@@ -41,6 +41,10 @@ class Range(NamedTuple):
         return all(a < b for a, b in pairwise(keys)) and all_sound(self.records)
 
 
+CANNOT_SAY = Range([], [], False)
+"""The answer of a replica whose copy is damaged."""
+
+
 def collect(replica: Replica, start: bytes, end: bytes, prefix: bytes, limit: int) -> Range:
     """Read the local copy between two engine keys of one space: up to ``limit`` records, and what one answer holds."""
     keys: list[bytes] = []

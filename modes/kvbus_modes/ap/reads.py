@@ -18,11 +18,11 @@ from kvbus.core.metrics import Metrics
 from kvbus.core.quorum import Requirement
 from kvbus.core.tick import Effects
 from kvbus.core.types import BatchId, Epoch, NodeIndex
-from kvbus.errors import PeerProtocolError, RequestTimeout, TooLarge, TooManySiblings
+from kvbus.errors import CorruptionError, PeerProtocolError, RequestTimeout, TooLarge, TooManySiblings
 from kvbus.wire.peer_frames import pack_head
 from kvbus_modes.ap.acceptance import all_sound
 from kvbus_modes.ap.answers import MODE, Answers
-from kvbus_modes.ap.batch import Batch, Verdict
+from kvbus_modes.ap.batch import DAMAGED_THERE, Batch, Verdict
 from kvbus_modes.ap.frames import READ, READ_ANSWER_BYTES, that_fit
 from kvbus_modes.ap.replica import Replica
 from kvbus_modes.ap.siblings import merge, read_column
@@ -140,6 +140,11 @@ class Reads:
         if batch is None or not batch.awaited >> node & 1:
             return
         self._links.settled(node)
+        if not records:
+            batch.take_loss(node)
+            batch.damage = DAMAGED_THERE
+            self._judge(batch, now, wall_ms, out)
+            return
         fits = batch.replied or batch.take_records(node, records)
         if fits:
             self._links.observe(node, now - batch.asked_at[node])
@@ -195,7 +200,12 @@ class Reads:
             batch.asked_at[node] = now
             batch.hedge_at = now + self._links.hedge_after(node)
             return
-        records = self._replica.multi_get(batch.keys)
+        try:
+            records: Records = self._replica.multi_get(batch.keys)
+        except CorruptionError as error:
+            batch.take_loss(node)
+            batch.damage = str(error)
+            return
         unsynced = self._replica.unsynced()
         if unsynced is None:
             batch.take_answer(node)
@@ -236,6 +246,9 @@ class Reads:
             return
         batch.replied = True
         acks = batch.answered.bit_count()
+        if batch.damage and not batch.awaited:
+            self._answers.fail(batch.columns, batch.corrupt(), now - batch.started, out)
+            return
         error = RequestTimeout(f"{cause}: {acks} of {batch.requirement.needed}", details={"cause": cause, "acks": acks})
         self._answers.fail(batch.columns, error, now - batch.started, out)
 

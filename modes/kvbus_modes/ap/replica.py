@@ -5,6 +5,7 @@ from __future__ import annotations
 from kvbus.core.durably import Durably
 from kvbus.core.tick import Effects
 from kvbus.core.types import Lsn
+from kvbus.errors import CorruptionError
 from kvbus.ports.engine import Engine
 from kvbus_modes.ap.acceptance import accept, check_all
 from kvbus_modes.ap.frames import judged_digest, write_payload
@@ -50,6 +51,22 @@ class Replica:
         out.commit = True
         return self._engine.apply(keys, records, payload, previous)
 
+    def present(self, keys: list[bytes]) -> list[bytes | None]:
+        """Return the records at ``keys`` to be replaced; a damaged one counts as absent, and what is stored mends it.
+
+        A version that is made over it gets an epoch of its own, as over any absent record, so no dot is given twice.
+        """
+        try:
+            return self._engine.multi_get(keys)
+        except CorruptionError:
+            return [self._undamaged(key) for key in keys]
+
+    def _undamaged(self, key: bytes) -> bytes | None:
+        try:
+            return self._engine.get(key)
+        except CorruptionError:
+            return None
+
     def merge_in(self, keys: list[bytes], records: list[bytes], payload: bytes, digest: bytes, out: Effects) -> Lsn:
         """Merge records that another node sent; what is new or supersedes is logged as the bytes that came.
 
@@ -59,7 +76,7 @@ class Replica:
             ReadOnly: the disk is full; nothing was stored.
             ValueError: a record is not canonical; nothing was stored.
         """
-        present = self._engine.multi_get(keys)
+        present = self.present(keys)
         if len(records) < MANY and all(map(takes_place, records, present)):
             return self.store(keys, records, payload, present, out)
         if digest == judged_digest(payload, present):

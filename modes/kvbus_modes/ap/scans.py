@@ -23,12 +23,12 @@ from kvbus.core.request import RequestColumns, ScanRequest
 from kvbus.core.tick import Effects
 from kvbus.core.topology import Topology
 from kvbus.core.types import BatchId, NodeIndex
-from kvbus.errors import BadRequest, ClientError, PeerProtocolError, RequestTimeout, TooManySiblings
+from kvbus.errors import BadRequest, ClientError, CorruptionError, PeerProtocolError, RequestTimeout, TooManySiblings
 from kvbus.wire.peer_frames import pack_head
 from kvbus_modes.ap.answers import Answers
-from kvbus_modes.ap.batch import Batch, Verdict
+from kvbus_modes.ap.batch import DAMAGED_THERE, Batch, Verdict
 from kvbus_modes.ap.frames import MAX_SCAN_PARTITIONS, SCAN, scan_payload
-from kvbus_modes.ap.ranges import ANSWER_WORK, Range, collect
+from kvbus_modes.ap.ranges import ANSWER_WORK, CANNOT_SAY, Range, collect
 from kvbus_modes.ap.replica import Replica
 from kvbus_modes.ap.siblings import merge, read
 
@@ -158,6 +158,11 @@ class Scans:
         if batch is None or not batch.awaited >> node & 1:
             return
         self._links.settled(node)
+        if found == CANNOT_SAY:
+            batch.take_loss(node)
+            batch.damage = DAMAGED_THERE
+            self._judge(batch, now, wall_ms, out)
+            return
         fits = found.answers(batch.start, batch.end, batch.request.prefix)
         if fits:
             batch.take_answer(node)
@@ -237,7 +242,12 @@ class Scans:
             out.send_peer(node, head + scan_payload(batch.start, batch.end, request.prefix, limit))
             self._links.sent(node, now)
             return
-        found = collect(self._replica, batch.start, batch.end, request.prefix, limit)
+        try:
+            found = collect(self._replica, batch.start, batch.end, request.prefix, limit)
+        except CorruptionError as error:
+            batch.take_loss(node)
+            batch.damage = str(error)
+            return
         self._work += found.work
         unsynced = self._replica.unsynced()
         if unsynced is None:
@@ -262,7 +272,8 @@ class Scans:
             if verdict is Verdict.SHORT and batch.spare:
                 self._ask_next(batch, now, wall_ms, out)
             elif verdict is Verdict.SHORT and (not batch.answers or batch.requirement.demanded):
-                self._fail(batch, RequestTimeout("too few replicas answered", details={"cause": "replicas"}), now, out)
+                few = RequestTimeout("too few replicas answered", details={"cause": "replicas"})
+                self._fail(batch, batch.corrupt() if batch.damage else few, now, out)
             else:
                 self._take_run(batch, now, wall_ms, out)
                 return

@@ -218,7 +218,7 @@ class Writes:
         columns, keys = located.columns, located.engine_keys
         ttl_ms = columns.options.ttl_ms
         expiry_ms = None if ttl_ms is None else wall_ms + ttl_ms
-        current = self._replica.multi_get(keys)
+        current = self._replica.present(keys)
         timestamp = self._replica.timestamp(wall_ms)
         fresh: dict[bytes, bytes] | None = None
         contexts = columns.contexts

@@ -15,7 +15,7 @@ from kvbus_storage.lsm.manifest import Manifest, apply_all, read_manifest, start
 from kvbus_storage.lsm.manifest_format import AddedTable, Edit, manifest_name
 from kvbus_storage.table.cache import BlockCache
 from kvbus_storage.table.format import table_name, table_number
-from kvbus_storage.table.table import open_table
+from kvbus_storage.table.table import DamagedTable, open_table, open_table_or_damage
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Catalog:
         self.base = whole.base
         self.flushed_lsn = whole.flushed_lsn
         self.applied = dict(whole.applied)
-        tables = [(each.level, each.run, open_table(disk, each.meta, cache)) for each in whole.added]
+        tables = [(each.level, each.run, open_table_or_damage(disk, each.meta, cache)) for each in whole.added]
         self.levels = Levels().changed(tables, (), whole.guards)
         self.hide(whole.hidden)
         numbers = [table.number for _, _, table in tables] + [run.number for run in self.levels.runs]
@@ -95,17 +95,23 @@ class Catalog:
             with suppress(FileNotFoundError):
                 self._disk.remove(table_name(number))
 
+    @property
+    def damaged(self) -> list[int]:
+        """The numbers of tables that could not be opened."""
+        return [table.number for table in self.levels.tables() if isinstance(table, DamagedTable)]
+
     def remove_leftovers(self) -> int:
         """Remove the files of tables that do not count, while no job writes any; return the highest number among them.
 
-        0 stands for none.
+        0 stands for none. While a table is damaged nothing goes: a person may make use of it.
         """
         known = {table.number for table in self.levels.tables()}
         numbers = [number for name in self._disk.list() if (number := table_number(name)) is not None]
         leftovers = [number for number in numbers if number not in known]
-        for number in leftovers:
-            logger.info("%s is a leftover; removed", table_name(number))
-        self.remove_files(leftovers)
+        if not self.damaged:
+            for number in leftovers:
+                logger.info("%s is a leftover; removed", table_name(number))
+            self.remove_files(leftovers)
         return max(leftovers, default=0)
 
     def close(self) -> None:

@@ -228,6 +228,7 @@ class LsmEngine:
             "compactions": maintenance.compactions,
             "compacted_bytes": maintenance.compacted_bytes,
             "maintenance_failures": maintenance.failures,
+            "damaged_tables": maintenance.damaged,
             "cache_bytes": self._cache.used_bytes,
             "cache_hits": self._probes.maybes - self._cache.misses,
             "cache_misses": self._cache.misses,

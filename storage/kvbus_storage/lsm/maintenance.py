@@ -83,7 +83,7 @@ class Maintenance:
         self._is_busy = False
         self._busy_tables: frozenset[int] = frozenset()
         # Numbers of inputs that could not be read: compaction leaves them alone.
-        self._damaged: set[int] = set()
+        self._damaged = dict.fromkeys(catalog.damaged)
         self.wants_all = False
         self.drops: list[Drop] = []
         self.flushes = self.compactions = self.failures = 0
@@ -93,6 +93,11 @@ class Maintenance:
     def depth(self) -> int:
         """Runs over each other in level 0."""
         return self._picker.depth(self._catalog.levels)
+
+    @property
+    def damaged(self) -> int:
+        """How many tables compaction leaves alone, because one of them cannot be read."""
+        return len(self._damaged)
 
     @property
     def is_busy(self) -> bool:
@@ -116,11 +121,9 @@ class Maintenance:
         """Let the worker do the most urgent compaction, if it is idle and there is one; say whether it does now."""
         if self._is_busy or not self._journal.running or self._generations.unflushed() or self._must_wait():
             return False
-        picked = self._picker.pick(self._catalog.levels, all_of_it=self.wants_all)
+        picked = self._picker.pick(self._catalog.levels, self._damaged, all_of_it=self.wants_all)
         if picked is None:
             self.wants_all = False
-            return False
-        if self._damaged.intersection(table.number for table in picked.tables):
             return False
         if picked.moves:
             (table,) = picked.tables
@@ -207,7 +210,7 @@ class Maintenance:
         if not self._journal.running:
             return
         if isinstance(outcome, CorruptionError):
-            self._damaged |= {table.number for table in picked.tables}
+            self._damaged |= dict.fromkeys(table.number for table in picked.tables)
             logger.error("compaction leaves these tables as they are: %s", outcome)
         if isinstance(outcome, Exception):
             self._failed("compaction", outcome)

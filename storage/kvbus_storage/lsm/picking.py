@@ -7,6 +7,7 @@ what lies between two guards, never the whole of level 1.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from kvbus_storage.lsm.levels import LEVELS, Levels, Run
@@ -40,27 +41,24 @@ class Picker:
         self._options = options
         self._cursors = [b""] * LEVELS
 
-    def score(self, levels: Levels) -> float:
-        """Return how much there is to do: from 1 on, compact."""
-        return max(score for score, _ in self._scores(levels))
+    def pick(self, levels: Levels, avoid: Collection[int] = (), *, all_of_it: bool = False) -> Compaction | None:
+        """Return what to compact next, without the tables whose numbers ``avoid`` holds; None where nothing is due.
 
-    def pick(self, levels: Levels, *, all_of_it: bool = False) -> Compaction | None:
-        """Return what to compact next, or None; with ``all_of_it`` as long as there is more than one level in use."""
-        score, level = max(self._scores(levels))
-        if score < 1:
-            if not all_of_it:
-                return None
+        With ``all_of_it`` there is something due as long as more than one level is in use, or one of level 0.
+        """
+        due = [level for score, level in sorted(self._scores(levels), reverse=True) if score >= 1]
+        if all_of_it:
             used = sorted({run.level for run in levels.runs})
-            if len(used) < 2 and (not used or used[0] > 0):
-                return None
-            level = used[0]
-        if level == 0:
-            return self._pick_depth(levels)
-        return self._pick_table(levels, level)
+            due += [level for level in used if level == 0 or level < used[-1]]
+        for level in due:
+            for candidate in self._depths(levels) if level == 0 else self._tables(levels, level):
+                if not any(table.number in avoid for table in candidate.tables):
+                    return candidate
+        return None
 
     def depth(self, levels: Levels) -> int:
         """Return the most runs of level 0 that lie over each other."""
-        return self._deepest(levels)[0]
+        return max(depth for depth, _, _ in self._intervals(levels))
 
     def _scores(self, levels: Levels) -> list[tuple[float, int]]:
         scores = [(self.depth(levels) / self._options.level0_runs, 0)]
@@ -71,8 +69,8 @@ class Picker:
             target *= self._options.level_ratio
         return scores
 
-    def _deepest(self, levels: Levels) -> tuple[int, int, int]:
-        """Return the depth between two guards, the bytes there, and the interval's number, of the deepest one."""
+    def _intervals(self, levels: Levels) -> list[tuple[int, int, int]]:
+        """Return the depth between two guards, the bytes there, and the interval's number, of each."""
         depths = [0] * (len(levels.guards) + 1)
         sizes = [0] * (len(levels.guards) + 1)
         for run in levels.level(0):
@@ -85,35 +83,34 @@ class Picker:
                     sizes[interval] += table.meta.size_bytes
             for interval in touched:
                 depths[interval] += 1
-        return max(zip(depths, sizes, range(len(depths)), strict=True))
+        return list(zip(depths, sizes, range(len(depths)), strict=True))
 
-    def _pick_depth(self, levels: Levels) -> Compaction:
-        _, _, interval = self._deepest(levels)
-        guards = levels.guards
-        runs = levels.level(0)
-        chosen = [
-            [
-                table
-                for table in run.tables
-                if bisect_right(guards, table.first_key) <= interval <= bisect_right(guards, table.last_key)
+    def _depths(self, levels: Levels) -> Iterator[Compaction]:
+        """Yield what lies between two guards of level 0 and below it, the deepest first."""
+        guards, runs = levels.guards, levels.level(0)
+        for depth, _, interval in sorted(self._intervals(levels), reverse=True):
+            if not depth:
+                return
+            chosen = [
+                [
+                    table
+                    for table in run.tables
+                    if bisect_right(guards, table.first_key) <= interval <= bisect_right(guards, table.last_key)
+                ]
+                for run in runs
             ]
-            for run in runs
-        ]
-        # A table that was cut before a guard came reaches further, and so must whatever overlaps it.
-        while True:
-            first, last = _bounds([table for run in chosen for table in run])
-            wider = [run.overlapping(first, last) for run in runs]
-            if wider == chosen:
-                break
-            chosen = wider
-        return self._compaction(levels, [run for run in chosen if run], 1)
+            # A table that was cut before a guard came reaches further, and so must whatever overlaps it.
+            while (wider := _overlapping(runs, chosen)) != chosen:
+                chosen = wider
+            yield self._compaction(levels, [run for run in chosen if run], 1)
 
-    def _pick_table(self, levels: Levels, level: int) -> Compaction:
+    def _tables(self, levels: Levels, level: int) -> Iterator[Compaction]:
+        """Yield each table of a level with what lies below it, going on behind the one that was asked for last."""
         (run,) = levels.level(level)
-        index = bisect_right([table.first_key for table in run.tables], self._cursors[level])
-        table = run.tables[index % len(run.tables)]
-        self._cursors[level] = table.first_key
-        return self._compaction(levels, [[table]], level + 1)
+        begin = bisect_right([table.first_key for table in run.tables], self._cursors[level])
+        for table in (*run.tables[begin:], *run.tables[:begin]):
+            self._cursors[level] = table.first_key
+            yield self._compaction(levels, [[table]], level + 1)
 
     def _compaction(self, levels: Levels, runs: list[list[Table]], to: int) -> Compaction:
         first, last = _bounds([table for run in runs for table in run])
@@ -143,6 +140,11 @@ def new_guards(levels: Levels, guard_bytes: int) -> list[bytes]:
                 size = 0
             size += table.meta.size_bytes
     return found
+
+
+def _overlapping(runs: list[Run], chosen: list[list[Table]]) -> list[list[Table]]:
+    first, last = _bounds([table for run in chosen for table in run])
+    return [run.overlapping(first, last) for run in runs]
 
 
 def _bounds(tables: list[Table]) -> tuple[bytes, bytes]:

@@ -5,8 +5,10 @@ Source: FORMATS.md, "Table".
 
 from __future__ import annotations
 
+import logging
+from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from copy import copy
 from typing import TypeVar
 
@@ -27,9 +29,16 @@ from kvbus_storage.table.format import (
 )
 from kvbus_storage.table.writer import TableMeta
 
+logger = logging.getLogger(__name__)
+
 _PLACE_BITS = 32
 _SEPARATOR_BYTES = 72
 """What a block's place in the index takes in memory, about: a short bytes object, a pointer to it, and an offset."""
+
+MEND = (
+    "Restore the data directory from a copy; or, where other replicas hold this node's data, move the directory "
+    "away and let the node join again as a new member."
+)
 
 Part = TypeVar("Part")
 
@@ -62,7 +71,7 @@ class Table:
         self.first_key = meta.first_key
         self.last_key = meta.last_key
         self.hidden: tuple[tuple[bytes, bytes], ...] = ()
-        self.bloom = bloom.bloom
+        self.bloom: Container[int] = bloom.bloom
         self.memory_bytes = bloom.size_bytes + _SEPARATOR_BYTES * len(index.separators)
         self._file = file
         self._index = index
@@ -147,6 +156,31 @@ class Table:
             raise CorruptionError(f"the block {error}", table_name(self.number), begin) from error
 
 
+class DamagedTable(Table):
+    """Stands for a table that cannot be opened: whatever is looked for in its range of keys meets the damage."""
+
+    def __init__(self, file: ReadFile, meta: TableMeta, cache: BlockCache, damage: CorruptionError) -> None:
+        index = Index(meta.first_key, meta.last_key, [], array("Q", (0,)))
+        super().__init__(file, meta, Filter.of_hashes([]), index, cache)
+        self.bloom = _Anything()
+        self._damage = damage
+
+    def find(self, key: bytes) -> bytes | None:
+        """Raise the error that opening it has met."""
+        raise self._damage
+
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[list[bytes], list[bytes]]]:
+        """Raise the error that opening it has met."""
+        raise self._damage
+
+
+class _Anything:
+    """A filter that rules nothing out."""
+
+    def __contains__(self, hashed: object) -> bool:
+        return True
+
+
 def open_table(disk: Disk, meta: TableMeta, cache: BlockCache) -> Table:
     """Open the table that ``meta`` names.
 
@@ -154,20 +188,43 @@ def open_table(disk: Disk, meta: TableMeta, cache: BlockCache) -> Table:
         CorruptionError: it is missing, or its filter, index or footer is damaged.
         ConfigError: a newer kvbus wrote it.
     """
-    name = table_name(meta.number)
+    file = _open_file(disk, meta)
     try:
-        file = disk.open(name)
-    except FileNotFoundError as error:
-        raise CorruptionError("the table is missing", name, 0) from error
-    try:
-        footer = read_footer(file, name)
-        if (file.size, footer.number) != (meta.size_bytes, meta.number):
-            raise CorruptionError("the table is another one than the manifest names", name, 0)
-        bloom, index = _read_filter(file, footer, name), read_index(file, footer, name)
+        return _read_table(file, meta, cache)
     except BaseException:
         file.close()
         raise
-    return Table(file, meta, bloom, index, cache)
+
+
+def open_table_or_damage(disk: Disk, meta: TableMeta, cache: BlockCache) -> Table:
+    """Open the table that ``meta`` names; where it is damaged, return what stands for it.
+
+    Raises:
+        CorruptionError: it is missing.
+        ConfigError: a newer kvbus wrote it.
+    """
+    file = _open_file(disk, meta)
+    try:
+        return _read_table(file, meta, cache)
+    except CorruptionError as error:
+        logger.error("its keys count as damaged from %r to %r: %s", meta.first_key, meta.last_key, error)
+        return DamagedTable(file, meta, cache, error)
+
+
+def _open_file(disk: Disk, meta: TableMeta) -> ReadFile:
+    name = table_name(meta.number)
+    try:
+        return disk.open(name)
+    except FileNotFoundError as error:
+        raise CorruptionError(f"the table is missing. {MEND}", name, 0) from error
+
+
+def _read_table(file: ReadFile, meta: TableMeta, cache: BlockCache) -> Table:
+    name = table_name(meta.number)
+    footer = read_footer(file, name)
+    if (file.size, footer.number, footer.entries) != (meta.size_bytes, meta.number, meta.entries):
+        raise CorruptionError("the table is another one than the manifest names", name, 0)
+    return Table(file, meta, _read_filter(file, footer, name), read_index(file, footer, name), cache)
 
 
 def read_footer(file: ReadFile, name: str) -> Footer:
