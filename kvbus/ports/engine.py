@@ -151,6 +151,11 @@ class Engine(Protocol):
         come."""
         ...
 
+    @property
+    def rest_seconds(self) -> float:
+        """How long to wait with further writes after a commit: 0 unless the worker has fallen behind."""
+        ...
+
     def flush_due(self) -> bool:
         """Commit, and begin to move data from memory to the disk where there is much or it is old; say whether it did.
 

@@ -51,6 +51,8 @@ class Driver:
         self._stopped = False
         # A turn is planned that will take up whatever has come until then.
         self._goes_on = False
+        # Seconds to wait before the next turn: the engine's worker has fallen behind.
+        self._rest = 0.0
         self.lag_seconds = 0.0
         self._reclaimer = process_reclaimer()
         self._turns = 0
@@ -88,11 +90,17 @@ class Driver:
                 elif not self._transport.more_waits:
                     return
                 now = monotonic()
+                if self._rest:
+                    break
         except Exception as error:
             self._fatal(error)
             return
         self._goes_on = True
-        self._loop.call_soon(self._go_on)
+        if self._rest:
+            self._loop.call_later(self._rest, self._go_on)
+            self._rest = 0.0
+        else:
+            self._loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
         self._goes_on = False
@@ -119,6 +127,7 @@ class Driver:
         done = Tick(monotonic(), int(time() * 1000))
         done.persisted = self._engine.durable_lsn
         done.append_failed = failed
+        self._rest = self._engine.rest_seconds
         return done
 
     def _perform(self, out: Effects) -> None:

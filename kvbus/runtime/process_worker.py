@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing import get_context
 
+from kvbus.child_process import serve_parent
 from kvbus.errors import WorkerDied
 from kvbus.ports.worker import Argument, Result
+
+_NICE = 5
+
+
+def _settle_in() -> None:
+    """Prepare the worker's process: it gives way to the node, leaves stop signals to it, and ends with it."""
+    serve_parent()
+    os.nice(_NICE)
 
 
 class ProcessWorker:
@@ -30,7 +40,7 @@ class ProcessWorker:
     ) -> None:
         """Do ``job(argument)`` in the process (see the port)."""
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+            self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_settle_in)
         pool = self._pool
         try:
             future = pool.submit(job, argument)

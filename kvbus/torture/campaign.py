@@ -5,8 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import logging
-import os
-import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -14,12 +12,11 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from importlib.util import find_spec
 from itertools import islice
-from multiprocessing import active_children, get_context, parent_process
-from multiprocessing.connection import wait as wait_for
+from multiprocessing import active_children, get_context
 from pathlib import Path
-from threading import Thread
 from typing import cast
 
+from kvbus.child_process import serve_parent
 from kvbus.errors import ConfigError
 from kvbus.torture.nemesis import draw_plan
 from kvbus.torture.plan import Plan
@@ -97,15 +94,7 @@ def prepare() -> None:
 
 def _prepare_worker() -> None:
     """Leave Ctrl-C to the process that shows the outcomes, and do not outlive it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    owner = parent_process()
-    assert owner is not None
-
-    def follow() -> None:
-        wait_for([owner.sentinel])
-        os._exit(1)
-
-    Thread(target=follow, daemon=True).start()
+    serve_parent()
     prepare()
 
 

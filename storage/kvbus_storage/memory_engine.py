@@ -151,6 +151,11 @@ class MemoryEngine:
         self._table = self._table.without(start, end)
         return lsn
 
+    @property
+    def rest_seconds(self) -> float:
+        """How long to wait with further writes: never."""
+        return 0.0
+
     def flush_due(self) -> bool:
         """Commit, and seal the current log segment when it is old or full enough; say whether it did."""
         self.commit()

@@ -122,3 +122,31 @@ def test_a_campaigns_workers_do_not_outlive_it() -> None:
         workers = children(campaign.pid)
         campaign.kill()
     wait_for(lambda: all(gone(pid) for pid in workers))
+
+
+WORKING = """
+import asyncio
+from kvbus.runtime.process_worker import ProcessWorker
+
+async def work() -> None:
+    worker, done = ProcessWorker(), asyncio.Event()
+    worker.submit(abs, -1, lambda outcome: done.set())
+    await done.wait()
+    print("ready", flush=True)
+    await asyncio.sleep(600)
+
+if __name__ == "__main__":
+    asyncio.run(work())
+"""
+
+
+def test_a_nodes_worker_does_not_outlive_it(tmp_path: Path) -> None:
+    script = tmp_path / "owner.py"
+    script.write_text(WORKING, encoding="utf-8")
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == b"ready\n"
+        workers = children(owner.pid)
+        assert workers
+        owner.kill()
+    wait_for(lambda: all(gone(pid) for pid in workers))

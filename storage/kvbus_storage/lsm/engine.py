@@ -185,6 +185,11 @@ class LsmEngine:
         """Have ``act`` called when a memtable is full: it is to call :meth:`flush_due` soon."""
         self._on_full = act
 
+    @property
+    def rest_seconds(self) -> float:
+        """How long to wait with further writes after a commit: 0 unless the worker has fallen behind."""
+        return self._maintenance.rest_seconds
+
     def flush_due(self) -> bool:
         """Commit, freeze the memtable when its segment is old, and let the worker flush what waits."""
         self.commit()
@@ -252,6 +257,7 @@ class LsmEngine:
         if self._segments:
             self._generations.freeze(self._segments, self._journal.last_lsn, self._raft.applied())
             self._segments = ()
+            self._maintenance.weigh()
 
     def _store(
         self, keys: Sequence[bytes], records: Sequence[bytes], previous: Sequence[bytes | None] | None = None

@@ -32,6 +32,9 @@ from kvbus_storage.table.writer import TableMeta
 
 logger = logging.getLogger(__name__)
 
+_WAITING, _DEEP = 2, 4
+"""Memtables that may wait, and times ``level0_runs`` that level 0 may be deep, before writers rest."""
+_REST_SECONDS, _LONGEST_REST_SECONDS = 0.002, 0.02
 _URGENT = 3
 """Times ``level0_runs`` at which compactions take no rest."""
 
@@ -85,6 +88,7 @@ class Maintenance:
         # Numbers of inputs that could not be read: compaction leaves them alone.
         self._damaged = dict.fromkeys(catalog.damaged)
         self.wants_all = False
+        self.rest_seconds = 0.0
         self.drops: list[Drop] = []
         self.flushes = self.compactions = self.failures = 0
         self.flushed_bytes = self.compacted_bytes = 0
@@ -93,6 +97,12 @@ class Maintenance:
     def depth(self) -> int:
         """Runs over each other in level 0."""
         return self._picker.depth(self._catalog.levels)
+
+    def weigh(self) -> None:
+        """Say how long writers are to rest, by what waits: more memtables, or a deeper level 0, longer rests."""
+        waiting = len(self._generations.unflushed()) - _WAITING
+        depth = self.depth / self._options.level0_runs - _DEEP
+        self.rest_seconds = min(max(waiting, depth, 0) * _REST_SECONDS, _LONGEST_REST_SECONDS)
 
     @property
     def damaged(self) -> int:
@@ -257,6 +267,7 @@ class Maintenance:
         first = catalog.base
         self._install(edit)
         self._generations.flushed(generation)
+        self.weigh()
         waiting = self._generations.unflushed()
         self.drops = [drop for drop in self.drops if drop.lsn > generation.lsn]
         self.flushes += 1
@@ -268,6 +279,7 @@ class Maintenance:
         guards = new_guards(self._catalog.levels, self._options.guard_bytes)
         if guards:
             self._catalog.install(Edit(guards=guards))
+        self.weigh()
 
     def _count(self, metas: list[TableMeta]) -> None:
         if metas:
