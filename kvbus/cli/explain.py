@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 from kvbus.cli.output import say
@@ -13,6 +13,8 @@ _MERGES = {
     "equal": "all answers are the same",
     "merged": "the answers differ; what one has seen replaces the other, the rest are siblings",
 }
+
+_BLOOMS = {"no": "surely not here", "maybe": "maybe here"}
 
 
 def draw(explain: Mapping[str, object]) -> None:
@@ -37,6 +39,8 @@ def explain_lines(explain: Mapping[str, object]) -> list[str]:
         ("coordinator", [str(explain["coordinator"])]),
         ("replicas", [_demand(explain), *(f"{replica['node']}  {replica['state']}" for replica in replicas)]),
         ("memtable", [f"{replica['node']}  {_found(replica)}" for replica in answered] or ["nobody answered"]),
+        ("bloom", _lines(answered, _blooms)),
+        ("sstables", _lines(answered, _tables)),
         ("merge", [f"{_MERGES.get(str(explain['merge']), explain['merge'])}: {_siblings(explain['siblings'])}"]),
         ("guarantee", [str(explain["guarantee"])]),
     ]
@@ -59,6 +63,35 @@ def _demand(explain: Mapping[str, object]) -> str:
 
 def _found(replica: Mapping[str, object]) -> str:
     return f"hit, {_siblings(replica['siblings'])}" if replica.get("memtable") == "hit" else "miss"
+
+
+def _lines(
+    replicas: Sequence[Mapping[str, object]], draw_one: Callable[[Mapping[str, object]], list[str]]
+) -> list[str]:
+    """Name each replica in front of its first line."""
+    found: list[str] = []
+    for replica in replicas:
+        name = str(replica["node"])
+        for number, line in enumerate(draw_one(replica)):
+            found.append(f"{name if not number else ' ' * len(name)}  {line}")
+    return found or ["nobody answered"]
+
+
+def _blooms(replica: Mapping[str, object]) -> list[str]:
+    blooms = cast("Sequence[tuple[str, str]]", replica.get("blooms", ()))
+    if not blooms:
+        return ["not asked: the memtable has it" if replica.get("memtable") == "hit" else "no table's range has it"]
+    return [f"{table}  {_BLOOMS[answer]}" for table, answer in blooms]
+
+
+def _tables(replica: Mapping[str, object]) -> list[str]:
+    tables = cast("Sequence[Mapping[str, object]]", replica.get("sstables", ()))
+    return [
+        f"{table['table']}, level {table['level']}, block {table['block']}, "
+        f"{'from the block cache' if table['cached'] else 'from the disk'}: "
+        f"{_siblings(replica['siblings']) if table['found'] else 'not there, the filter was wrong'}"
+        for table in tables
+    ] or ["none read"]
 
 
 def _siblings(count: object) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypedDict
 
 from kvbus.core.types import Lsn
 from kvbus.ports.disk import Disk
@@ -27,6 +27,29 @@ class EngineSettings:
     compression: Literal["lz4", "zstd", "none"] = "lz4"
     flush_age_s: float = 3600.0
     compaction_bytes_s: int = 64 << 20
+
+
+class ReadPath(TypedDict):
+    """What a read of one key looks into. ``memtable`` is ``hit`` or ``miss``.
+
+    ``blooms`` has the tables whose range of keys reaches over the key, with their filters' answers ``no`` or ``maybe``,
+    ``sstables`` those of them that are read, in this order: level, data block, whether it is in the block cache, and
+    whether the key was found there.
+    """
+
+    memtable: str
+    blooms: list[tuple[str, str]]
+    sstables: list[ReadTable]
+
+
+class ReadTable(TypedDict):
+    """One table on the way of a read."""
+
+    table: str
+    level: int
+    block: int
+    cached: bool
+    found: bool
 
 
 class Snapshot(Protocol):
@@ -84,6 +107,14 @@ class Engine(Protocol):
 
     def multi_get(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return the records at ``keys``, in order, None where there is none."""
+        ...
+
+    def explain(self, key: bytes) -> ReadPath:
+        """Return the way of a read of ``key``, as it would be now; the cache stays as it is.
+
+        Raises:
+            CorruptionError: it meets damage.
+        """
         ...
 
     def apply(

@@ -9,6 +9,7 @@ from time import monotonic
 from kvbus.core.types import Lsn
 from kvbus.errors import ConfigError
 from kvbus.ports.disk import Disk
+from kvbus.ports.engine import ReadPath
 from kvbus_storage.log.format import Kind, LogRecord
 from kvbus_storage.log.journal import Journal
 from kvbus_storage.log.payload import decode_applied, decode_batch, decode_keys, decode_range, encode_batch, encode_keys
@@ -105,6 +106,10 @@ class MemoryEngine:
         if not self._journal.running:
             self._journal.refuse()
         return self._table.multi_get(keys)
+
+    def explain(self, key: bytes) -> ReadPath:
+        """Return the way of a read of ``key``: the memtable."""
+        return ReadPath(memtable="miss" if self.get(key) is None else "hit", blooms=[], sstables=[])
 
     def apply(
         self,

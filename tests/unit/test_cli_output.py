@@ -122,7 +122,17 @@ def test_explain_follows_the_textbooks_headings() -> None:
             "demanded": False,
             "replicas": [
                 {"node": "n1", "state": "answered", "memtable": "hit", "siblings": 2},
-                {"node": "n2", "state": "answered", "memtable": "miss", "siblings": 0},
+                {
+                    "node": "n2",
+                    "state": "answered",
+                    "memtable": "miss",
+                    "siblings": 1,
+                    "blooms": [["table-00000003", "no"], ["table-00000001", "maybe"]],
+                    "sstables": [
+                        {"table": "table-00000001", "level": 1, "block": 7, "cached": False, "found": True},
+                        {"table": "table-00000000", "level": 2, "block": 0, "cached": True, "found": False},
+                    ],
+                },
                 {"node": "n3", "state": "lost"},
             ],
             "merge": "merged",
@@ -131,12 +141,16 @@ def test_explain_follows_the_textbooks_headings() -> None:
         }
     )
     headings = [line.split()[1] for line in lines if line[:1].isdigit()]
-    assert headings == ["partition", "coordinator", "replicas", "memtable", "merge", "guarantee"]
+    assert headings == ["partition", "coordinator", "replicas", "memtable", "bloom", "sstables", "merge", "guarantee"]
     text = "\n".join(lines)
     assert "partition 3 of 4" in text
     assert "n3  lost" in text
     assert "n1  hit, 2 versions" in text
     assert "n2  miss" in text
+    assert "n1  not asked: the memtable has it" in text
+    assert "n2  table-00000003  surely not here" in text
+    assert "n2  table-00000001, level 1, block 7, from the disk: 1 version" in text
+    assert "    table-00000000, level 2, block 0, from the block cache: not there, the filter was wrong" in text
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from kvbus.wire.peer_frames import HEAD_BYTES, Head, pack_head, unpack_head
 from kvbus_modes.ap.acceptance import accept, all_sound
 from kvbus_modes.ap.causality import VECTOR_OF_ONE
 from kvbus_modes.ap.frames import (
+    EXPLAIN,
     FRAME_KINDS,
     MAX_PREFIX_BYTES,
     MAX_SCAN_PARTITIONS,
@@ -90,7 +91,8 @@ def test_reads_round_trip(names: list[bytes]) -> None:
 @given(st.lists(st.booleans(), max_size=6))
 def test_answers_round_trip(present: list[bool]) -> None:
     found = [record if here else None for record, here in zip(records(len(present)), present, strict=True)]
-    assert read_records(HEAD + pack_column(found)) == found
+    assert read_records(HEAD + pack_column(found)) == (found, b"")
+    assert read_records(HEAD + pack_column(found) + pack_column([b"path"]), EXPLAIN) == (found, b"path")
 
 
 @given(st.lists(st.integers(0, 2**32 - 1), max_size=6))

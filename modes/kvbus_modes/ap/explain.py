@@ -9,6 +9,7 @@ from kvbus.core.ring import key_hash, partition_of
 from kvbus.core.topology import Topology
 from kvbus.core.types import NodeIndex
 from kvbus_modes.ap.batch import Batch
+from kvbus_modes.ap.reads import ReadBatch
 from kvbus_modes.ap.siblings import sibling_count
 
 Guarantee = Callable[[Batch, Keyspace], str]
@@ -22,11 +23,9 @@ class Explainer:
         self._topology = topology
         self._guarantee = guarantee
 
-    def explain(
-        self, batch: Batch, keyspace: Keyspace, answers: dict[NodeIndex, list[bytes | None]], merged: list[bytes | None]
-    ) -> dict[str, object]:
+    def explain(self, batch: ReadBatch, keyspace: Keyspace, merged: list[bytes | None]) -> dict[str, object]:
         """Return the map for a batch's first key."""
-        topology = self._topology
+        topology, answers = self._topology, batch.answers
         h1 = key_hash(keyspace.name, batch.columns.keys[0])
         partition = partition_of(h1, topology.shift)
         replicas: list[dict[str, object]] = []
@@ -38,8 +37,8 @@ class Explainer:
             entry: dict[str, object] = {"node": topology.members[node].name, "state": state}
             if node in answers:
                 record = answers[node][0]
-                entry["memtable"] = "miss" if record is None else "hit"
                 entry["siblings"] = 0 if record is None else sibling_count(record)
+                entry |= batch.paths.get(node, {})
             replicas.append(entry)
         record = merged[0]
         return {

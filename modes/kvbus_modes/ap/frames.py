@@ -12,7 +12,8 @@ import mmh3
 
 from kvbus.core.columns import ColumnError, pack_column, unpack_column, unpack_full_column
 from kvbus.core.keyspace import ENGINE_HEAD_BYTES, partition_of_key
-from kvbus.errors import PeerProtocolError
+from kvbus.errors import ClientError, PeerProtocolError
+from kvbus.wire.cbor import decode_map
 from kvbus.wire.peer_frames import HEAD_BYTES
 
 FRAME_KINDS = range(0x10, 0x20)
@@ -26,6 +27,8 @@ SCAN_ANSWER = 0x15
 FORWARD = 0x16
 FORWARD_ANSWER = 0x17
 
+EXPLAIN = 1
+"""Flag of READ and READ_ANSWER: the way of the first key's read is asked for, or follows the records."""
 EXHAUSTED = 1
 """Flag of SCAN_ANSWER: the answer reaches to the end of the asked range."""
 READ_ANSWER_BYTES = 8 << 20
@@ -81,15 +84,26 @@ def read_keys(frame: bytes) -> list[bytes]:
     return keys
 
 
-def read_records(frame: bytes) -> list[bytes | None]:
-    """Decode the records of a READ_ANSWER; an absent one is None. They are not checked."""
+def read_records(frame: bytes, flags: int = 0) -> tuple[list[bytes | None], bytes]:
+    """Decode a READ_ANSWER: its records, not checked, an absent one None; and the read path, empty without EXPLAIN."""
+    path = b""
     try:
         records, end = unpack_column(frame, HEAD_BYTES)
-    except ColumnError as error:
+        if flags & EXPLAIN:
+            (path,), end = unpack_full_column(frame, end)
+    except (ColumnError, ValueError) as error:
         raise PeerProtocolError(str(error)) from error
     if end != len(frame):
         raise PeerProtocolError("bytes behind the records of a READ_ANSWER")
-    return records
+    return records, path
+
+
+def read_path(encoded: bytes) -> dict[str, object]:
+    """Decode the read path in a READ_ANSWER."""
+    try:
+        return decode_map(encoded)
+    except ClientError as error:
+        raise PeerProtocolError(f"a READ_ANSWER's read path: {error}") from error
 
 
 def that_fit(records: list[bytes | None]) -> list[bytes | None]:

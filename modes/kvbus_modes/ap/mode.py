@@ -18,6 +18,7 @@ from kvbus.core.tick import Effects, Tick
 from kvbus.core.types import BatchId, NodeIndex
 from kvbus.errors import ClientError, CorruptionError, Overloaded, PeerProtocolError, ReadOnly, StaleEpoch
 from kvbus.ports.mode import ModeContext
+from kvbus.wire.cbor import dumps
 from kvbus.wire.client_requests import Intake, ServedKeyspace
 from kvbus.wire.peer_frames import HEAD_BYTES, Head, pack_head, unpack_head
 from kvbus_modes.ap import frames
@@ -160,7 +161,10 @@ class ApMode:
         if kind == frames.WRITE_ACK:
             self._writes.acknowledged(peer, batch, frames.read_ack(frame), now, out)
         elif kind == frames.READ_ANSWER:
-            self._reads.answered(peer, batch, frames.read_records(frame), now, wall_ms, out)
+            records, path = frames.read_records(frame, head.flags)
+            if path:
+                self._reads.note_path(peer, batch, frames.read_path(path))
+            self._reads.answered(peer, batch, records, now, wall_ms, out)
         elif kind == frames.READ:
             self._serve_read(peer, head, frame, now, out)
         elif kind == frames.FORWARD:
@@ -313,12 +317,16 @@ class ApMode:
         out.send_peer(peer, self._head(frames.WRITE_ACK, batch) + frames.ack_payload(failed))
 
     def _serve_read(self, peer: NodeIndex, head: Head, frame: bytes, now: float, out: Effects) -> None:
+        keys, path = frames.read_keys(frame), b""
+        flags = head.flags & frames.EXPLAIN if keys else 0
         try:
-            records = frames.that_fit(self._replica.multi_get(frames.read_keys(frame)))
+            if flags:
+                path = pack_column([dumps(self._replica.read_path(keys[0]))])
+            records = frames.that_fit(self._replica.multi_get(keys))
         except CorruptionError as error:
             out.trace("damaged", reason=str(error))
-            records = []
-        answer = self._head(frames.READ_ANSWER, head.batch) + pack_column(records)
+            records, path, flags = [], b"", 0
+        answer = self._head(frames.READ_ANSWER, head.batch, flags) + pack_column(records) + path
         self._replica.when_synced(partial(_send_if_durable, peer, answer), now, out)
 
     def _serve_scan(self, peer: NodeIndex, head: Head, frame: bytes, now: float, out: Effects) -> None:

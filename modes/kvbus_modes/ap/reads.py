@@ -6,7 +6,7 @@ that the bytes were spent on gets ``too_large`` for its rest; calls that happene
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from math import inf
 
@@ -23,7 +23,7 @@ from kvbus.wire.peer_frames import pack_head
 from kvbus_modes.ap.acceptance import all_sound
 from kvbus_modes.ap.answers import MODE, Answers
 from kvbus_modes.ap.batch import DAMAGED_THERE, Batch, Verdict
-from kvbus_modes.ap.frames import READ, READ_ANSWER_BYTES, that_fit
+from kvbus_modes.ap.frames import EXPLAIN, READ, READ_ANSWER_BYTES, that_fit
 from kvbus_modes.ap.replica import Replica
 from kvbus_modes.ap.siblings import merge, read_column
 
@@ -36,7 +36,7 @@ class ReadBatch(Batch):
     ``spare`` are the replicas not asked yet, best last; ``asked_at`` holds when each peer was asked.
     """
 
-    __slots__ = ("answers", "asked_at", "hedge_at", "keys", "keyspace", "spare")
+    __slots__ = ("answers", "asked_at", "hedge_at", "keys", "keyspace", "paths", "spare")
 
     def __init__(
         self, id: BatchId, located: Located, requirement: Requirement, now: float, *, keyspace: Keyspace
@@ -48,6 +48,8 @@ class ReadBatch(Batch):
         self.asked_at: dict[NodeIndex, float] = {}
         self.spare: list[NodeIndex] = []
         self.hedge_at = now
+        # With ``explain``: what each replica looked into for the first key.
+        self.paths: dict[NodeIndex, Mapping[str, object]] = {}
 
     def merged(self) -> Records:
         """Join the answers, key by key, as far as the shortest one goes; equal columns are the same one."""
@@ -84,7 +86,7 @@ def _join(a: bytes | None, b: bytes | None) -> bytes | None:
     return merge(a, b)
 
 
-Explain = Callable[[Batch, Keyspace, dict[NodeIndex, Records], Records], dict[str, object]]
+Explain = Callable[["ReadBatch", Keyspace, Records], dict[str, object]]
 
 
 class Reads:
@@ -155,6 +157,12 @@ class Reads:
         if not fits:
             raise PeerProtocolError("a READ_ANSWER holds sound records, one at least and no more than were asked for")
 
+    def note_path(self, node: NodeIndex, batch_id: BatchId, path: Mapping[str, object]) -> None:
+        """Note what ``node`` looked into for a batch that is to be explained."""
+        batch = self._open.get(batch_id)
+        if batch is not None and batch.columns.options.explain:
+            batch.paths[node] = path
+
     def link_lost(self, node: NodeIndex, now: float, wall_ms: int, out: Effects) -> None:
         """Ask the next replica in place of ``node`` in every batch that waits for it."""
         for batch in list(self._open.values()):
@@ -194,13 +202,16 @@ class Reads:
         node = batch.spare.pop()
         batch.awaited |= 1 << node
         if node != self._me:
-            head = pack_head(READ, space=batch.keyspace.space, batch=batch.id, epoch=self._epoch)
+            flags = EXPLAIN if batch.columns.options.explain else 0
+            head = pack_head(READ, space=batch.keyspace.space, batch=batch.id, epoch=self._epoch, flags=flags)
             out.send_peer(node, head + pack_column(batch.keys))
             self._links.sent(node, now)
             batch.asked_at[node] = now
             batch.hedge_at = now + self._links.hedge_after(node)
             return
         try:
+            if batch.columns.options.explain:
+                batch.paths[node] = self._replica.read_path(batch.keys[0])
             records: Records = self._replica.multi_get(batch.keys)
         except CorruptionError as error:
             batch.take_loss(node)
@@ -262,7 +273,7 @@ class Reads:
         if len(records) < len(batch.keys):
             self._part_with_rest(batch, len(records), now, out)
         if batch.columns.options.explain:
-            explained = self._explain(batch, batch.keyspace, batch.answers, records)
+            explained = self._explain(batch, batch.keyspace, records)
             for call in batch.columns.calls:
                 call.explain = explained
         values, tokens = read_column(records, wall_ms)

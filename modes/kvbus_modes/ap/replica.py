@@ -51,6 +51,14 @@ class Replica:
         out.commit = True
         return self._engine.apply(keys, records, payload, previous)
 
+    def read_path(self, key: bytes) -> dict[str, object]:
+        """Return what a read of ``key`` looks into: see :class:`~kvbus.ports.engine.ReadPath`.
+
+        Raises:
+            CorruptionError: it meets damage.
+        """
+        return dict(self._engine.explain(key))
+
     def present(self, keys: list[bytes]) -> list[bytes | None]:
         """Return the records at ``keys`` to be replaced; a damaged one counts as absent, and what is stored mends it.
 

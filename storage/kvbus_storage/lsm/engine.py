@@ -12,6 +12,7 @@ from time import monotonic
 
 from kvbus.core.types import Lsn
 from kvbus.ports.disk import Disk
+from kvbus.ports.engine import ReadPath
 from kvbus.ports.worker import Worker
 from kvbus_storage.log.format import Kind
 from kvbus_storage.log.journal import Journal
@@ -122,6 +123,12 @@ class LsmEngine:
         elif not generations.has_removals:
             return found
         return [None if record is REMOVED else record for record in found] if REMOVED in found else found
+
+    def explain(self, key: bytes) -> ReadPath:
+        """Return the way of a read of ``key``, as it would be now (see the port)."""
+        if self._generations.get(key) is not None:
+            return ReadPath(memtable="hit", blooms=[], sstables=[])
+        return self._catalog.levels.explain(key)
 
     def apply(
         self,

@@ -10,8 +10,10 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from kvbus.ports.engine import ReadPath, ReadTable
 from kvbus_storage.lsm.merge import Chunk
 from kvbus_storage.table.bloom import hash_key
+from kvbus_storage.table.format import table_name
 from kvbus_storage.table.table import Table
 
 LEVELS = 7
@@ -112,6 +114,37 @@ class Levels:
             elif not table.hidden or not table.hides(key):
                 return record
         return None
+
+    def explain(self, key: bytes) -> ReadPath:
+        """Return the way of :meth:`find`, without a trace of it in the cache.
+
+        Raises:
+            CorruptionError: a block is damaged.
+        """
+        path = ReadPath(memtable="miss", blooms=[], sstables=[])
+        hashed = hash_key(key)
+        for run in self.runs:
+            table = run.table_of(key)
+            if table is None:
+                continue
+            may_hold = hashed in table.bloom
+            path["blooms"].append((table_name(table.number), "maybe" if may_hold else "no"))
+            if not may_hold:
+                continue
+            block = table.block_of(key)
+            found = key in table.entries(block)[0] and not table.hides(key)
+            path["sstables"].append(
+                ReadTable(
+                    table=table_name(table.number),
+                    level=run.level,
+                    block=block,
+                    cached=table.is_cached(block),
+                    found=found,
+                )
+            )
+            if found:
+                break
+        return path
 
     def scan(self, start: bytes, end: bytes) -> list[Iterator[Chunk]]:
         """Return what each run holds between two keys, newest run first."""
