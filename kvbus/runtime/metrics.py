@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import count as count_up
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, SummaryMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -87,12 +88,53 @@ class NodeCollector(Collector):
         yield GaugeMetricFamily("kvbus_memtable_bytes", "Keys and records in memory.", value=engine["memtable_bytes"])
         yield GaugeMetricFamily("kvbus_keys", "Keys in the engine, tombstones included.", value=engine["keys"])
         yield GaugeMetricFamily("kvbus_log_bytes", "Bytes of the commit log.", value=engine["log_bytes"])
+        yield from _storage(engine)
         info = GaugeMetricFamily("kvbus_build_info", "1, with the software's version.", labels=["version", "node"])
         info.add_metric([node.identity.version, node.identity.name], 1)
         yield info
         for name, value in self._world().items():
             family = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
             yield family(f"kvbus_{name.removesuffix('_total')}", "Of the runtime.", value=value)
+
+
+_STORAGE_GAUGES = {
+    "read_only": "1 while the disk is full and writes are refused.",
+    "frozen_memtables": "Memtables that wait for their flush.",
+    "level0_depth": "Runs over each other in level 0: each is one more place to look for a key.",
+    "damaged_tables": "Tables that cannot be read, and those that compaction leaves alone because of them.",
+    "cache_bytes": "Bytes of cached blocks.",
+}
+_STORAGE_COUNTERS = {
+    "cache_hits": "Blocks found in the block cache.",
+    "cache_misses": "Blocks read from the disk.",
+    "bloom_probes": "Bloom filters asked.",
+    "bloom_false_positives": "Filters that said maybe of a key that was not there.",
+    "flushed_bytes": "Bytes of tables that flushes wrote.",
+    "compacted_bytes": "Bytes of tables that compactions wrote.",
+    "maintenance_failures": "Flushes and compactions that failed and were tried again.",
+}
+
+
+def _storage(engine: Mapping[str, int]) -> Iterable[Metric]:
+    """Yield what an engine with tables counts; nothing where it counts nothing."""
+    for name, help_text in _STORAGE_GAUGES.items():
+        if name in engine:
+            yield GaugeMetricFamily(f"kvbus_{name}", help_text, value=engine[name])
+    for name, help_text in _STORAGE_COUNTERS.items():
+        if name in engine:
+            yield CounterMetricFamily(f"kvbus_{name.replace('positives', 'positive')}", help_text, value=engine[name])
+    levels = GaugeMetricFamily("kvbus_sstable_bytes", "Bytes of tables.", labels=["level"])
+    for level in count_up():
+        if f"level{level}_bytes" not in engine:
+            break
+        levels.add_metric([str(level)], engine[f"level{level}_bytes"])
+    if levels.samples:
+        yield levels
+    for job, total in (("flush", "flushes"), ("compaction", "compactions")):
+        if total in engine:
+            seconds = SummaryMetricFamily(f"kvbus_{job}_seconds", f"Time from a {job}'s begin to its result.")
+            seconds.add_metric([], count_value=engine[total], sum_value=engine[f"{job}_us"] / 1e6)
+            yield seconds
 
 
 def registry_for(collector: NodeCollector) -> CollectorRegistry:

@@ -85,6 +85,13 @@ class Levels:
         for run in self.runs:
             yield from run.tables
 
+    def sizes(self) -> dict[int, int]:
+        """Return the bytes of each level's files."""
+        found = dict.fromkeys(range(LEVELS), 0)
+        for run in self.runs:
+            found[run.level] += run.size_bytes
+        return found
+
     def level(self, level: int) -> list[Run]:
         """Return the runs of a level, newest first; none or one of each but level 0."""
         return [run for run in self.runs if run.level == level]

@@ -83,6 +83,7 @@ class Maintenance:
         self._picker = Picker(options)
         self._clock = clock
         self._rests_until = 0.0
+        self._submitted_at = 0.0
         self._is_busy = False
         self._busy_tables: frozenset[int] = frozenset()
         # Numbers of inputs that could not be read: compaction leaves them alone.
@@ -92,6 +93,7 @@ class Maintenance:
         self.drops: list[Drop] = []
         self.flushes = self.compactions = self.failures = 0
         self.flushed_bytes = self.compacted_bytes = 0
+        self.flush_seconds = self.compaction_seconds = 0.0
 
     @property
     def depth(self) -> int:
@@ -197,10 +199,12 @@ class Maintenance:
 
     def _submit(self, job: Callable[..., list[TableMeta]], task: object, done: Callable[[Outcome], None]) -> None:
         self._is_busy = True
+        self._submitted_at = self._clock()
         self._worker.submit(job, task, done)
 
     def _flush_ended(self, generation: Generation, outcome: Outcome) -> None:
         self._is_busy = False
+        self.flush_seconds += self._clock() - self._submitted_at
         if not self._journal.running:
             return
         if isinstance(outcome, (CorruptionError, FileNotFoundError)):
@@ -216,6 +220,7 @@ class Maintenance:
 
     def _compaction_ended(self, picked: Compaction, inputs: list[list[Input]], outcome: Outcome) -> None:
         self._is_busy = False
+        self.compaction_seconds += self._clock() - self._submitted_at
         self._busy_tables = frozenset()
         if not self._journal.running:
             return
