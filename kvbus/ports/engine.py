@@ -92,6 +92,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def read_only(self) -> bool:
+        """Whether the disk was full at the last look; writes are refused until it has room again."""
+        ...
+
+    @property
     def applied_lsn(self) -> Lsn:
         """The number of the newest batch that reads can see; a failed commit sets it back to what is logged."""
         ...

@@ -13,6 +13,7 @@ stopping    the last answer, or 5 s          takes no new work; then its engine 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from math import inf
@@ -153,6 +154,20 @@ class Process:
             self.node.stopping = True
             self._after(_DRAIN_STEP_SECONDS, partial(self._drain, self._timeline.now + _DRAIN_SECONDS))
 
+    def tidy(self, order: str) -> None:
+        """Have the engine ``flush`` or ``compact`` between two steps, or end its worker's process (``kill_worker``)."""
+        if self._life is None or self.node.stopping:
+            return
+        if order == "kill_worker":
+            self._worker.kill()
+            return
+        self._after(0.0, partial(self._between_steps, self.engine.flush if order == "flush" else self.engine.compact))
+
+    @property
+    def is_read_only(self) -> bool:
+        """Say whether there is a process that takes no writes, because its disk is or was just full."""
+        return self._life is not None and self.engine.read_only
+
     def pause(self) -> None:
         """Stop the process where it stands, as SIGSTOP does."""
         self.is_paused = self._life is not None
@@ -278,11 +293,8 @@ class Process:
         def run() -> None:
             try:
                 job.run()
-            except ReadOnly as error:
-                self._trace.tell(
-                    self._timeline.now, self.config.name, "job_failed", {"job": job.name, "error": str(error)}
-                )
-            self._after(job.every_seconds, again)
+            finally:
+                self._after(job.every_seconds, again)
 
         def again() -> None:
             self._between_steps(run)
@@ -296,6 +308,8 @@ class Process:
             return
         try:
             act()
+        except ReadOnly as error:
+            self._trace.tell(self._timeline.now, self.config.name, "job_failed", {"error": str(error)})
         except OSError as error:
             self._fail(error)
 
@@ -313,22 +327,26 @@ class Process:
         self._end(says_goodbye=True)
 
     def _break_off(self) -> None:
-        """Let a commit that is under way get as far as luck has it: to nothing, or to one of its first changes."""
-        steps = self._rng.randint(0, 3)
-        if not self._is_busy or steps == 0:
-            return
+        """Let the worker and a commit under way get as far as luck has it: to nothing, or to one of some steps."""
+        self._in_steps(self._rng.randint(0, 12), self._worker.finish)
+        if self._is_busy:
+            self._in_steps(self._rng.randint(0, 3), self.engine.commit)
+
+    def _in_steps(self, steps: int, act: Callable[[], object]) -> None:
+        """Act until the disk has changed ``steps`` times."""
+        left = steps
 
         def count_down() -> None:
-            nonlocal steps
-            steps -= 1
-            if steps == 0:
+            nonlocal left
+            left -= 1
+            if left == 0:
                 raise PowerCut
 
-        self.disk.on_step = count_down
-        try:
-            self.engine.commit()
-        except (PowerCut, OSError, ReadOnly):
-            return
+        if steps:
+            self.disk.on_step = count_down
+            with suppress(PowerCut, OSError, ReadOnly):
+                act()
+            self.disk.on_step = lambda: None
 
     def _fail(self, error: OSError) -> None:
         """End as the real process does after a failed sync: at once."""

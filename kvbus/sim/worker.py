@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from random import Random
@@ -31,6 +32,7 @@ class InlineWorker:
         self._deliver = deliver
         self._free_at = 0.0
         self._life = object()
+        self._jobs: deque[Callable[[], object]] = deque()
         self._closed = False
 
     def submit(
@@ -38,11 +40,18 @@ class InlineWorker:
     ) -> None:
         """Do ``job(argument)`` behind the jobs before it (see the port)."""
         self._free_at = max(self._free_at, self._timeline.now) + self._rng.uniform(*_SECONDS)
+        self._jobs.append(partial(job, argument))
         self._timeline.at(self._free_at, partial(self._run, self._life, job, argument, done))
 
     def kill(self) -> None:
         """Let the process die: what it has not ended is lost, and the node hears of it."""
         self._life, self._free_at = object(), self._timeline.now
+        self._jobs.clear()
+
+    def finish(self) -> None:
+        """Do the work of the jobs that were submitted, and tell nobody: their process ends in the middle of it."""
+        for job in self._jobs:
+            job()
 
     def close(self) -> None:
         """Take no more jobs and end."""
@@ -57,6 +66,8 @@ class InlineWorker:
     ) -> None:
         if self._closed:
             return
+        if life is self._life:
+            self._jobs.popleft()
         outcome: Result | Exception
         try:
             outcome = job(argument) if life is self._life else WorkerDied("the worker died in the middle of a job")

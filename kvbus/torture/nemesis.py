@@ -83,8 +83,8 @@ class Nemesis:
     def disks(self) -> Iterator[Fault]:
         """Fill disks, slow them down, and break them so that the node must end.
 
-        A full disk is mended by a clean stop as often as by a kill. A slow sync is the time to die in, and what was
-        written and not synced then must have become safe by the next power cut.
+        A full disk is mended by space alone, by a clean stop or by a kill. A slow sync is the time to die in, and what
+        was written and not synced then must have become safe by the next power cut.
         """
         rng = self._rng
         for begin, end in self._spells(0.5, 4.0):
@@ -102,9 +102,22 @@ class Nemesis:
                 continue
             yield Fault(begin, kind, {"node": name})
             yield Fault(end, "empty_disk", {"node": name})
-            if kind == "fill_disk":
-                yield Fault(end, rng.choice(["kill", "stop"]), {"node": name})
+            if kind == "fill_disk" and (ending := rng.choice(["kill", "stop", None])) is not None:
+                yield Fault(end, ending, {"node": name})
             yield Fault(_rounded(end + 0.1), "start", {"node": name})
+
+    def workers(self) -> Iterator[Fault]:
+        """Flush and compact out of turn, let workers die at it, and cut the power while they write."""
+        rng = self._rng
+        for begin, end in self._spells(0.3, 2.0):
+            for name in rng.sample(self._names, rng.choice([1, 2])):
+                for at in self._instants(begin, end, rng.randint(1, 3)):
+                    yield Fault(at, rng.choice(["flush", "compact"]), {"node": name})
+                    if rng.random() < 0.3:
+                        yield Fault(_rounded(at + rng.uniform(0, 0.4)), "kill_worker", {"node": name})
+                if rng.random() < 0.4:
+                    yield Fault(end, rng.choice(["kill", "lose_power"]), {"node": name})
+                    yield Fault(_rounded(end + rng.uniform(0.05, 0.5)), "start", {"node": name})
 
     def blackouts(self) -> Iterator[Fault]:
         """Slow some disks down and cut everybody's power at once: no promise may rest on a survivor's memory."""
@@ -182,9 +195,10 @@ THEMES: dict[str, tuple[str, ...]] = {
     "crashes": ("crashes",),
     "pauses": ("pauses",),
     "clocks": ("clocks", "partitions"),
-    "disks": ("disks",),
+    "disks": ("disks", "workers"),
     "disks and cuts": ("disks", "partitions"),
     "blackouts": ("blackouts",),
+    "workers": ("workers",),
     "swizzle": ("swizzle",),
     "storm": ("partitions", "crashes", "pauses", "clocks"),
 }

@@ -114,7 +114,12 @@ class Trouble:
     def _has_good_disk(self, name: str) -> bool:
         process = self._world.processes[name]
         is_slow = process.sync_seconds != process.usual_sync_seconds
-        return not is_slow and process.disk.capacity_bytes is None and not process.disk.fail_sync
+        return (
+            not is_slow
+            and process.disk.capacity_bytes is None
+            and not process.disk.fail_sync
+            and not process.is_read_only
+        )
 
     def _part(self, sides: str) -> None:
         ways = parted_ways(sides, self._world.names)
@@ -152,6 +157,8 @@ class Trouble:
         elif kind == "slow_disk":
             seconds = cast("float", fault.told["seconds"])
             process.sync_seconds = (seconds, seconds * 2) if seconds else process.usual_sync_seconds
+        elif kind in ("flush", "compact", "kill_worker"):
+            process.tidy(kind)
         else:
             {
                 "kill": world.kill, "lose_power": world.lose_power, "stop": world.stop,

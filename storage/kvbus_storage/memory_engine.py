@@ -86,6 +86,11 @@ class MemoryEngine:
         return self._raft
 
     @property
+    def read_only(self) -> bool:
+        """Whether the disk was full at the last look."""
+        return self._journal.read_only
+
+    @property
     def applied_lsn(self) -> Lsn:
         """The number of the newest batch that reads can see."""
         return self._journal.applied_lsn
