@@ -83,11 +83,11 @@ lint: $(STAMP)
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks
 
-# The lock holds the runtime, the speed extra and the development tools, for every platform and Python at once.
+# The lock holds the runtime, its extras rocks and speed, and the development tools, for every platform and Python at once.
 lock: $(STAMP)
 	@$(PIP) install uv
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-header --no-emit-index-url \
-	  --extra speed --group dev --output-file requirements.lock pyproject.toml
+	  --extra rocks --extra speed --group dev --output-file requirements.lock pyproject.toml
 	@! grep -n -e '://' -e '$(CURDIR)' requirements.lock || { echo "requirements.lock names an address"; exit 1; }
 
 # Only Python 3.11 runs the tests; for newer ones the types must hold and every dependency must have a wheel.

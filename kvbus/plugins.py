@@ -16,7 +16,7 @@ from kvbus.ports.engine import OpenEngine
 from kvbus.ports.mode import ModePlugin, VersionedPlugin
 
 _MODES = {"ap": "kvbus_modes.ap:MODE"}
-_ENGINES = {"lsm": "kvbus_storage:LSM", "memory": "kvbus_storage:MEMORY"}
+_ENGINES = {"lsm": "kvbus_storage:LSM", "memory": "kvbus_storage:MEMORY", "rocks": "kvbus_storage.rocks:ROCKS"}
 
 
 def mode_plugin(name: str) -> ModePlugin:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class AppendFile(Protocol):
@@ -128,4 +128,14 @@ class Disk(Protocol):
         Raises:
             FileNotFoundError: there is no such file.
         """
+        ...
+
+
+@runtime_checkable
+class FolderDisk(Disk, Protocol):
+    """A disk that is a folder of the operating system, whose files an engine's library can open by itself."""
+
+    @property
+    def root(self) -> str:
+        """The folder's absolute path."""
         ...

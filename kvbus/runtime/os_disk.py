@@ -22,6 +22,11 @@ class OsFolder:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self._root = Path(root).absolute()
 
+    @property
+    def root(self) -> str:
+        """The folder's absolute path."""
+        return str(self._root)
+
     def list(self, folder: str = "") -> list[str]:
         """Return the sorted names of the files in ``folder``; empty when it does not exist."""
         try:

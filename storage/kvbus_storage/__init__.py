@@ -11,6 +11,7 @@ from kvbus_storage.lsm.engine import LsmEngine
 from kvbus_storage.lsm.opening import open_lsm
 from kvbus_storage.memory_engine import MemoryEngine, open_engine
 from kvbus_storage.options import EngineOptions
+from kvbus_storage.tenant import refuse_rocks
 
 
 def _open_lsm(
@@ -21,6 +22,7 @@ def _open_lsm(
     clock: Callable[[], float],
     on_sync: Callable[[float], None] | None = None,
 ) -> LsmEngine:
+    refuse_rocks(disk)
     return open_lsm(disk, EngineOptions.of(settings), worker, clock=clock, on_sync=on_sync)
 
 
@@ -32,6 +34,7 @@ def _open_memory(
     clock: Callable[[], float],
     on_sync: Callable[[float], None] | None = None,
 ) -> MemoryEngine:
+    refuse_rocks(disk)
     return open_engine(disk, EngineOptions.of(settings), clock=clock, on_sync=on_sync)
 
 

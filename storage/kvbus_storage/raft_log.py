@@ -10,12 +10,12 @@ Source: FORMATS.md, "Log record"; the port, :mod:`kvbus.ports.raft_log`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 from kvbus.core.types import Lsn
 from kvbus.ports.raft_log import HardState
 from kvbus_storage.format_error import FormatError
 from kvbus_storage.log.format import Kind, LogRecord
-from kvbus_storage.log.journal import Journal
 from kvbus_storage.log.payload import (
     RaftState,
     decode_applied,
@@ -120,6 +120,23 @@ class RecoveredRaft:
         return self.groups.setdefault(number, Group())
 
 
+class RaftJournal(Protocol):
+    """What takes the log records of groups: an engine's journal."""
+
+    @property
+    def segment(self) -> int:
+        """The newest segment's number."""
+        ...
+
+    def check_writable(self) -> None:
+        """Refuse a write that could not be kept."""
+        ...
+
+    def add(self, kind: Kind, payload: bytes, undo: Callable[[], None]) -> Lsn:
+        """Queue one record; ``undo`` takes it back in memory."""
+        ...
+
+
 class SegmentRaftLog:
     """A :class:`~kvbus.ports.raft_log.RaftLog` in the journal of an engine.
 
@@ -128,7 +145,7 @@ class SegmentRaftLog:
 
     def __init__(
         self,
-        journal: Journal,
+        journal: RaftJournal,
         recovered: RecoveredRaft,
         *,
         store: Callable[[Sequence[bytes], Sequence[bytes]], Callable[[], None]],

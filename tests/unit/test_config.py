@@ -166,7 +166,7 @@ def test_members_may_come_from_the_environment(tmp_path: Path) -> None:
         ),
         (
             "[storage]\nengine = 'disk'",
-            "FILE: [storage] engine: no engine 'disk' is installed; choose one of: lsm, memory",
+            "FILE: [storage] engine: no engine 'disk' is installed; choose one of: lsm, memory, rocks",
         ),
         ("[keyspaces.ledger]\nmode = 'cp'", "FILE: [keyspaces.ledger] mode: mode cp is not available yet; use ap"),
         ("[keyspaces.a]\nmode = 'ca'", "FILE: [keyspaces.a] mode: there is no mode 'ca'; choose one of: ap"),

@@ -120,6 +120,7 @@ class Catalog:
             table.close()
         if self._manifest is not None:
             self._manifest.close()
+            self._manifest = None
 
     def _write(self, edit: Edit) -> None:
         if self._manifest is None or self._manifest.size_bytes >= _MANIFEST_BYTES:
