@@ -1,7 +1,8 @@
 """Finds modes and engines: a built-in table first, so that a bare checkout works, then the entry points.
 
-Entry-point groups: ``kvbus.modes`` (an object like :class:`kvbus.ports.mode.ModePlugin`) and ``kvbus.storage`` (a
-function like :class:`kvbus.ports.engine.OpenEngine`). This is the only place that knows a plug-in by name.
+Entry-point groups: ``kvbus.modes`` (an object like :class:`kvbus.ports.mode.ModePlugin`), ``kvbus.storage`` (a
+function like :class:`kvbus.ports.engine.OpenEngine`) and ``kvbus.storage_tools`` (an object like
+:class:`kvbus.ports.engine_tools.EngineTools`). This is the only place that knows a plug-in by name.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from typing import cast
 
 from kvbus.errors import ConfigError
 from kvbus.ports.engine import OpenEngine
+from kvbus.ports.engine_tools import EngineTools
 from kvbus.ports.mode import ModePlugin, VersionedPlugin
 
 _MODES = {"ap": "kvbus_modes.ap:MODE"}
 _ENGINES = {"lsm": "kvbus_storage:LSM", "memory": "kvbus_storage:MEMORY", "rocks": "kvbus_storage.rocks:ROCKS"}
+_ENGINE_TOOLS = {"lsm": "kvbus_storage:TOOLS", "memory": "kvbus_storage:TOOLS"}
 
 
 def mode_plugin(name: str) -> ModePlugin:
@@ -55,6 +58,15 @@ def engine_plugin(name: str) -> OpenEngine:
         ConfigError: there is none; the message lists those there are.
     """
     return cast("OpenEngine", _find("kvbus.storage", _ENGINES, name, "engine"))
+
+
+def engine_tools(name: str) -> EngineTools:
+    """Return what looks at the files of an engine of the kind ``name``.
+
+    Raises:
+        ConfigError: there is nothing that does; the message lists the engines for which there is.
+    """
+    return cast("EngineTools", _find("kvbus.storage_tools", _ENGINE_TOOLS, name, "inspection of the files of engine"))
 
 
 def _find(group: str, table: dict[str, str], name: str, noun: str) -> object:

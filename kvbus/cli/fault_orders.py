@@ -1,10 +1,11 @@
-"""What every fault command does: tell all nodes that it concerns at once, and account for those that took it."""
+"""What every order to nodes does: tell all that it concerns at once, and account for those that took it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple, cast
 
 from kvbus.cli.connection import connected, is_refused, listens
@@ -17,15 +18,20 @@ _SILENT = ("timeout", "unreachable")
 
 
 class Answer(NamedTuple):
-    """What one node said: the rules in force there, or why it did not take the order.
+    """What one node said: its reply, or why it did not take the order.
 
     ``is_gone``: nobody listens at its address, so there is no process that could have rules.
     """
 
     node: str
-    rules: Sequence[Mapping[str, object]] = ()
+    reply: Mapping[str, object] = MappingProxyType({})
     error: ClientError | None = None
     is_gone: bool = False
+
+    @property
+    def rules(self) -> Sequence[Mapping[str, object]]:
+        """The fault rules in force there; none where it did not take the order."""
+        return cast("Sequence[Mapping[str, object]]", self.reply.get("rules", ()))
 
     @property
     def is_silent(self) -> bool:
@@ -68,7 +74,7 @@ def _ask(operation: str, fields: Mapping[str, object], name: str, address: str) 
             message = f"{name} does not answer within {_DEADLINE_MS // 1000} s (is it paused?)"
             error = type(error)(message, definite=error.definite)
         return Answer(name, error=error)
-    return Answer(name, cast("Sequence[Mapping[str, object]]", reply["rules"]))
+    return Answer(name, reply)
 
 
 def accept(answers: Sequence[Answer]) -> list[str]:

@@ -7,7 +7,23 @@ from typing import Annotated
 import typer
 
 from kvbus import __version__
-from kvbus.cli import check_history, cluster, fault, keys, load, node, partition, pause, ring, scan, status, torture
+from kvbus.cli import (
+    check_history,
+    cluster,
+    fault,
+    inspection,
+    keys,
+    load,
+    maintenance,
+    node,
+    partition,
+    pause,
+    ring,
+    scan,
+    status,
+    torture,
+    verification,
+)
 from kvbus.cli.demo.command import demo
 from kvbus.cli.lab import command as lab
 
@@ -20,6 +36,7 @@ app = typer.Typer(
 )
 _DATA = "Data"
 _NODES = "Nodes"
+_STORAGE = "Storage"
 _FAULTS = "Faults on purpose, and proofs"
 app.command(rich_help_panel=_DATA)(keys.put)
 app.command(rich_help_panel=_DATA)(keys.get)
@@ -33,6 +50,10 @@ app.command(rich_help_panel=_NODES)(node.node)
 app.command("check-config", rich_help_panel=_NODES)(node.check_config)
 app.command(rich_help_panel=_NODES)(demo)
 app.add_typer(cluster.app, name="cluster", rich_help_panel=_NODES)
+app.command(rich_help_panel=_STORAGE)(maintenance.flush)
+app.command(rich_help_panel=_STORAGE)(maintenance.compact)
+app.command(rich_help_panel=_STORAGE)(inspection.inspect)
+app.command(rich_help_panel=_STORAGE)(verification.verify)
 app.command(rich_help_panel=_FAULTS)(partition.partition)
 app.add_typer(fault.app, name="fault", rich_help_panel=_FAULTS)
 app.command(rich_help_panel=_FAULTS)(partition.heal)

@@ -71,6 +71,9 @@ TtlOption = Annotated[
 DeadlineOption = Annotated[int, typer.Option("--deadline-ms", min=1, max=600_000, help="Wait at most this long.")]
 ReceiptOption = Annotated[bool, typer.Option("--receipt", help="Show who answered and what that guarantees.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the single events (dots) behind the clock.")]
+EngineOption = Annotated[
+    str, typer.Option("--engine", metavar="ENGINE", help="The [storage] engine that wrote the files.")
+]
 KeyArgument = Annotated[
     str, typer.Argument(metavar="KEY", help="Text; stored as UTF-8.", callback=_key, show_default=False)
 ]

@@ -94,7 +94,7 @@ class Node:
 
     def stats(self) -> dict[str, int]:
         """Return counters and gauges by name."""
-        found = {f"engine_{name}": value for name, value in self.engine.stats().items()}
+        found = self._engine_stats()
         for mode_name, mode in self.modes.items():
             found |= {f"{mode_name}_{name}": value for name, value in mode.status().items()}
         found["links_lost_total"] = self.links.lost_total
@@ -152,9 +152,23 @@ class Node:
             return self.topology.document(self.links.states(now))
         if op == "stats":
             return {"stats": self.stats()}
+        if op in ("admin.flush", "admin.compact"):
+            return {"stats": self._begin(op)}
         if op == "admin.digests":
             return {"digests": self._digests(str(fields.get("ks", DEFAULT_KEYSPACE)))}
         return {}
+
+    def _begin(self, op: str) -> dict[str, int]:
+        """Begin what the order says; return the engine's stats as they were before it."""
+        before = self._engine_stats()
+        if op == "admin.flush":
+            self.engine.flush()
+        else:
+            self.engine.compact()
+        return before
+
+    def _engine_stats(self) -> dict[str, int]:
+        return {f"engine_{name}": value for name, value in self.engine.stats().items()}
 
     def _digests(self, name: str) -> dict[str, str]:
         keyspace = self.keyspaces.get(name)

@@ -63,12 +63,8 @@ class ReadFile(Protocol):
         ...
 
 
-class Disk(Protocol):
-    """One data directory. Paths are relative to it, with ``/`` between their parts.
-
-    What a job of a :class:`~kvbus.ports.worker.Worker` is given must survive pickling, and the copy works on the same
-    files.
-    """
+class Folder(Protocol):
+    """One data directory to read from. Paths are relative to it, with ``/`` between their parts."""
 
     def list(self, folder: str = "") -> list[str]:
         """Return the sorted names of the files in ``folder``; empty when it does not exist."""
@@ -89,6 +85,14 @@ class Disk(Protocol):
             FileNotFoundError: there is no such file.
         """
         ...
+
+
+class Disk(Folder, Protocol):
+    """One data directory to read from and to write to.
+
+    What a job of a :class:`~kvbus.ports.worker.Worker` is given must survive pickling, and the copy works on the same
+    files.
+    """
 
     def create(self, path: str, *, fill_step_bytes: int = 0) -> AppendFile:
         """Create a file for appending; its name is durable after :meth:`sync_folder`. Folders are made as needed.

@@ -120,6 +120,40 @@ class OsDisk(OsFolder):
         os.close(self._lock)
 
 
+class OsFolderAtRest(OsFolder):
+    """The directory ``root`` while no node holds it, to be read: until the close no node can take it.
+
+    Nothing is written, so a directory without a lock file, such as a copy, is not kept from a node that starts in it.
+
+    Raises:
+        ConfigError: there is no such directory, or a node holds it.
+        OSError: it cannot be read.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        super().__init__(root)
+        if not self._root.is_dir():
+            raise ConfigError(f"{self._root} is no directory; name a node's data_dir")
+        self._lock: int | None = None
+        try:
+            self._lock = os.open(self._root / _LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+            fcntl.flock(self._lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return
+        except BlockingIOError as error:
+            self.close()
+            raise ConfigError(
+                f"{self._root} is used by a running node, which changes it all the time: "
+                "stop the node first (kvbus cluster stop NAME), or take a copy of the directory"
+            ) from error
+
+    def close(self) -> None:
+        """Let a node have the directory."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
 class OsReadFile:
     """A :class:`~kvbus.ports.disk.ReadFile` over a file descriptor that it owns."""
 

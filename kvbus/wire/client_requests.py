@@ -35,7 +35,8 @@ _WAIT_STEP_MS = 50
 # A longer body that is to be shed is not decoded for its id.
 _DECODED_SHED_BYTES = 1 << 18
 
-_NODE_OPS = frozenset({"hello", "ping", "topology", "stats", "admin.digests", *fault_requests.FIELDS})
+_ADMIN_OPS = ("admin.flush", "admin.compact", "admin.digests")
+_NODE_OPS = frozenset({"hello", "ping", "topology", "stats", *_ADMIN_OPS, *fault_requests.FIELDS})
 _COMMON = frozenset({"id", "op", "ks", "deadline_ms"})
 _READ_OPTIONS = frozenset({"r", "pr", "cl", "stale", "receipt"})
 _WRITE_OPTIONS = frozenset({"w", "pw", "cl", "session", "seq", "rev", "receipt"})
@@ -50,7 +51,7 @@ _FIELDS: Mapping[str, frozenset[str]] = {
     "ping": _COMMON,
     "topology": _COMMON | {"epoch"},
     "stats": _COMMON,
-    "admin.digests": _COMMON,
+    **dict.fromkeys(_ADMIN_OPS, _COMMON),
     **{op: _COMMON | names for op, names in fault_requests.FIELDS.items()},
 }
 _PLAIN: Mapping[str, frozenset[str]] = {

@@ -6,12 +6,14 @@ from collections.abc import Callable
 
 from kvbus.ports.disk import Disk
 from kvbus.ports.engine import EngineSettings, OpenEngine
+from kvbus.ports.engine_tools import EngineTools
 from kvbus.ports.worker import Worker
 from kvbus_storage.lsm.engine import LsmEngine
 from kvbus_storage.lsm.opening import open_lsm
 from kvbus_storage.memory_engine import MemoryEngine, open_engine
 from kvbus_storage.options import EngineOptions
 from kvbus_storage.tenant import refuse_rocks
+from kvbus_storage.tools.files import FileTools
 
 
 def _open_lsm(
@@ -40,5 +42,6 @@ def _open_memory(
 
 LSM: OpenEngine = _open_lsm
 MEMORY: OpenEngine = _open_memory
+TOOLS: EngineTools = FileTools()
 
-__all__ = ["LSM", "MEMORY", "EngineOptions", "LsmEngine", "MemoryEngine", "open_engine", "open_lsm"]
+__all__ = ["LSM", "MEMORY", "TOOLS", "EngineOptions", "LsmEngine", "MemoryEngine", "open_engine", "open_lsm"]

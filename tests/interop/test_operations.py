@@ -107,6 +107,13 @@ def test_a_node_introduces_itself(client: ForeignClient) -> None:
     assert all(isinstance(number, int) for number in stats.values())
 
 
+@pytest.mark.parametrize("order", ["admin.flush", "admin.compact"])
+def test_an_order_to_the_storage_is_answered_with_its_stats_before(client: ForeignClient, order: str) -> None:
+    stats = cast("dict[str, int]", client.ask(order)["stats"])
+    assert all(name.startswith("engine_") and isinstance(number, int) for name, number in stats.items())
+    assert {"engine_frozen_memtables", "engine_flushes", "engine_compacting_all"} <= stats.keys()
+
+
 def test_many_requests_under_way_each_get_their_own_reply(client: ForeignClient, key: bytes) -> None:
     keys = [key + b"%d" % number for number in range(200)]
     puts = client.ask_all([request_line("put", key=each, value=each) for each in keys])

@@ -120,6 +120,7 @@ def test_a_flag_that_is_false_and_an_absent_token_ask_for_nothing() -> None:
         ({"op": "get", "key": b"k", "ks": 5}, "bad_request"),
         ({"op": "get", "key": b"k", "color": 1}, "bad_request"), ({"op": "ping", "color": 1}, "bad_request"),
         ({"op": "fly"}, "unknown_op"), ({"op": "admin.repair"}, "unsupported"),
+        ({"op": "admin.flush", "node": "n1"}, "bad_request"),
         ({"op": 5}, "bad_request"), ({}, "bad_request"),
         ({"op": "cas", "key": b"k"}, "unsupported"), ({"op": "cas", "ks": "none"}, "unknown_keyspace"),
         ({"op": "get", "key": b"k", "stale": True}, "unsupported"),

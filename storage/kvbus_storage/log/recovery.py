@@ -70,7 +70,9 @@ def recover_log(disk: Disk, base: int, sink: Sink) -> LogTail:
     """
     segments = _list_segments(disk, base)
     headers = [_read_header(disk, segment) for segment in segments]
-    if headers and headers[-1] is None and _was_being_created(disk, segments[-1]):
+    # The segment that the base names was whole before it became the base.
+    is_base = len(segments) == 1 and base > 1
+    if headers and headers[-1] is None and not is_base and _was_being_created(disk, segments[-1]):
         logger.warning("%s has no header and no records: it was being created; removed", segment_name(segments[-1]))
         disk.remove(segment_name(segments.pop()))
         headers.pop()

@@ -247,6 +247,7 @@ class LsmEngine:
             "compacted_bytes": maintenance.compacted_bytes,
             "flush_us": round(maintenance.flush_seconds * 1e6),
             "compaction_us": round(maintenance.compaction_seconds * 1e6),
+            "compacting_all": int(maintenance.wants_all),
             "maintenance_failures": maintenance.failures,
             "damaged_tables": maintenance.damaged,
             "cache_bytes": self._cache.used_bytes,

@@ -28,6 +28,7 @@ from kvbus_storage.lsm.manifest_format import (
     manifest_number,
     read_record,
 )
+from kvbus_storage.table.format import table_number
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,10 @@ def read_manifest(disk: Disk) -> tuple[int, list[Edit]]:
         CorruptionError: there is a manifest, and none that is whole.
         ConfigError: a newer kvbus wrote it.
     """
-    numbers = sorted(number for name in disk.list() if (number := manifest_number(name)) is not None)
+    names = disk.list()
+    numbers = sorted(number for name in names if (number := manifest_number(name)) is not None)
+    if numbers == [1] and not any(table_number(name) is not None for name in names) and _was_being_created(disk):
+        return 1, []
     damage: CorruptionError | None = None
     for number in reversed(numbers):
         try:
@@ -142,6 +146,12 @@ def apply_all(edits: Iterable[Edit]) -> Edit:
     whole.hidden = [hidden for hidden in dict.fromkeys(whole.hidden) if hidden[0] in tables]
     whole.guards = sorted(set(whole.guards))
     return whole
+
+
+def _was_being_created(disk: Disk) -> bool:
+    """Say whether the very first manifest has no whole edit: then no table has ever counted."""
+    data = disk.read(manifest_name(1))
+    return read_record(data, 1, HEADER_BYTES) is None
 
 
 def _read_edits(disk: Disk, number: int) -> list[Edit]:

@@ -13,7 +13,7 @@ from rbloom import Bloom
 
 BITS_A_KEY = 10
 _FALSE_POSITIVE_RATE = 0.0082
-"""What ten bits a key and the best number of probes (seven) give: 0.6185 to the tenth."""
+"""What ten bits a key give at best: 0.6185 to the tenth."""
 
 
 def hash_key(key: bytes) -> int:

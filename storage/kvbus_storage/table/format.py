@@ -89,6 +89,11 @@ def decode_stored(data: bytes) -> bytes:
         raise FormatError(str(error)) from error
 
 
+def stored_as(data: bytes) -> int:
+    """Return how the bytes of a stored block lie, which nothing has checked: a :class:`StoredAs` if it is whole."""
+    return data[-_TRAILER_BYTES]
+
+
 def encode_index(first_key: bytes, last_key: bytes, separators: Sequence[bytes], sizes: Sequence[int]) -> bytes:
     """Encode the index of blocks that take ``sizes`` bytes of the file, from its start on."""
     return pack_column([first_key, last_key]) + pack_column(separators) + Struct(f"<{len(sizes)}I").pack(*sizes)

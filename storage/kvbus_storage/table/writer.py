@@ -73,11 +73,11 @@ class TableWriter:
         self._hashes += map(hash_key, keys)
         self._entries += len(keys)
         self._last_key = keys[-1]
-        if REMOVED in records:
-            self._removals += sum(record is REMOVED for record in records)
+        removals = sum(record is REMOVED for record in records) if REMOVED in records else 0
+        self._removals += removals
         self._keys += keys
         self._records += records
-        self.data_bytes += sum(map(len, keys)) + sum(map(len, records))
+        self.data_bytes += sum(map(len, keys)) + sum(map(len, records)) - removals * len(REMOVED)
         self._cut_blocks(keep_rest=True)
 
     def finish(self, lsn: int) -> TableMeta:
