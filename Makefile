@@ -36,7 +36,7 @@ endif
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help demo test check slow campaign determinism mutants lint bench lock ahead wheel-test clean
+.PHONY: help demo test check slow campaign determinism mutants lint bench bench-storage lock ahead wheel-test clean
 
 help:
 	@echo "make demo        three nodes on this machine, real data, a node's death and return"
@@ -47,6 +47,7 @@ help:
 	@echo "make determinism two hundred seeds, twice, under two hash seeds: equal to the byte"
 	@echo "make mutants     plant bugs and see which simulated run catches each"
 	@echo "make bench       the benchmarks"
+	@echo "make bench-storage the storage engine beside LevelDB, RocksDB, LMDB and SQLite; twenty minutes or so"
 	@echo "make wheel-test  build the wheel, install it elsewhere, run the tests against it"
 	@echo "make ahead       types and wheels for Python 3.12 to 3.14"
 	@echo "make lock        resolve requirements.lock anew"
@@ -82,6 +83,13 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks
+
+bench_peers = import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["bench"], sep="\n")
+bench-storage: $(STAMP)
+	@$(BIN)/python -c '$(bench_peers)' | while read -r peer; do \
+	  $(PIP) install --only-binary=:all: "$$peer" || echo "$$peer cannot be installed and is left out"; \
+	done
+	@$(BIN)/python -m benchmarks.storage
 
 # The lock holds the runtime, its extras rocks and speed, and the development tools, for every platform and Python at once.
 lock: $(STAMP)

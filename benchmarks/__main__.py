@@ -14,8 +14,8 @@ import typer
 from rich.console import Console
 
 from benchmarks.bars import BARS, Bar, scenarios
-from benchmarks.closed_loop import STOLEN_PERCENT, Run, measure
-from benchmarks.machine import facts
+from benchmarks.closed_loop import Run, measure
+from benchmarks.machine import STOLEN_PERCENT, facts
 from benchmarks.measurement import KEYS, VALUE_BYTES, BenchmarkError, Scenario
 from benchmarks.processes import CHECKOUT, Children
 from benchmarks.report import BarRow, bar_rows, document, scenario_rows
@@ -101,7 +101,7 @@ def main(
 def _report(console: Console, plan: Plan, run: Run, machine: dict[str, object], json_file: Path | None) -> list[BarRow]:
     rows = bar_rows(plan.bars, run.results)
     print_scenarios(console, scenario_rows(run.results))
-    print_bars(console, rows)
+    print_bars(console, rows, title="Bars (AP, W = R = 2, fsynced)")
     for name, reason in run.skipped.items():
         console.print(f"{name} was not measured: {reason}", markup=False)
     for note in _NOTES:

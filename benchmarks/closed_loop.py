@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from time import sleep
 
 from benchmarks.echo import Echo
 from benchmarks.etcd import Etcd
 from benchmarks.kvbus_cluster import Kvbus
-from benchmarks.machine import ProcessorTime, cpu_seconds
+from benchmarks.machine import cpu_seconds, least_disturbed
 from benchmarks.measurement import Sample, Scenario, System, SystemName
 from benchmarks.processes import Children
 from benchmarks.redis import Redis
@@ -17,9 +18,6 @@ from benchmarks.redis import Redis
 # Filling leaves work behind, such as the peers' log rewrites.
 _SETTLE_SECONDS = 2.0
 _IDLE_SECONDS = 1.0
-_TRIES = 3
-STOLEN_PERCENT = 5.0
-"""On a machine that shares its host: a measurement that lost more than this of its processors is made again."""
 
 Say = Callable[[str], None]
 
@@ -70,33 +68,11 @@ def measure(
     run.results = {scenario: [] for scenario in there}
     for number in range(rounds):
         for scenario in there if number % 2 == 0 else reversed(there):
-            sample, disturbed = least_disturbed(running[scenario.system], scenario, seconds)
+            sample, disturbed = least_disturbed(partial(running[scenario.system].measure, scenario, seconds))
             run.disturbed += disturbed
             run.results[scenario].append(sample)
             speed = f"{sample.ops_per_second:,.0f} ops/s"
             say(f"round {number + 1}/{rounds}  {scenario.label}, {scenario.outstanding} open: {speed}")
-
-
-def least_disturbed(
-    system: System,
-    scenario: Scenario,
-    seconds: float,
-    *,
-    processor_time: Callable[[], ProcessorTime] = ProcessorTime.read,
-) -> tuple[Sample, int]:
-    """Measure, again while the host gives the processors to others; return the sample that counts, and how many do not.
-
-    What was measured has no say in the choice. When every try is disturbed, the least disturbed one counts.
-    """
-    tries: list[tuple[float, Sample]] = []
-    while len(tries) < _TRIES:
-        before = processor_time()
-        sample = system.measure(scenario, seconds)
-        stolen_percent = processor_time().stolen_percent_since(before)
-        tries.append((stolen_percent, sample))
-        if stolen_percent <= STOLEN_PERCENT:
-            break
-    return min(tries, key=lambda tried: tried[0])[1], len(tries) - 1
 
 
 def _idle_percent(running: Sequence[System]) -> dict[SystemName, float]:

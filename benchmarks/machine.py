@@ -5,16 +5,22 @@ from __future__ import annotations
 import os
 import platform
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from typing import TypeVar
 
 from benchmarks.event_loop import uvloop_version
 
 _SYNCS = 50
 _RECORD_BYTES = 200
+_TRIES = 3
+STOLEN_PERCENT = 5.0
+"""On a machine that shares its host: a measurement that lost more than this of its processors is made again."""
+
+Found = TypeVar("Found")
 
 
 def facts(folder: Path) -> dict[str, object]:
@@ -75,3 +81,24 @@ class ProcessorTime:
         """Return the share that the host took between two readings, in percent of all processors."""
         passed = self.all - before.all
         return 100 * (self.stolen - before.stolen) / passed if passed > 0 else 0.0
+
+
+def least_disturbed(
+    measure: Callable[[], Found],
+    *,
+    processor_time: Callable[[], ProcessorTime] = ProcessorTime.read,
+    most_tries: int = _TRIES,
+) -> tuple[Found, int]:
+    """Measure, again while the host gives the processors to others; return what counts, and how many do not.
+
+    What was measured has no say in the choice. When every try is disturbed, the least disturbed one counts.
+    """
+    tries: list[tuple[float, Found]] = []
+    while len(tries) < most_tries:
+        before = processor_time()
+        found = measure()
+        stolen_percent = processor_time().stolen_percent_since(before)
+        tries.append((stolen_percent, found))
+        if stolen_percent <= STOLEN_PERCENT:
+            break
+    return min(tries, key=lambda tried: tried[0])[1], len(tries) - 1

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Literal
 
-from benchmarks.bars import Bar
+from benchmarks.bars import Bar, Bounds
 from benchmarks.measurement import Sample, Scenario
 
 Verdict = Literal["goal met", "met", "missed", "errors", "not measured"]
@@ -33,7 +33,7 @@ class Spread:
 class BarRow:
     """A bar and what became of it; ``ratio`` is None where it was not measured."""
 
-    bar: Bar
+    bar: Bounds
     ratio: Spread | None
     verdict: Verdict
 
@@ -64,12 +64,17 @@ def ratios(bar: Bar, results: Results) -> list[float]:
 
 
 def bar_row(bar: Bar, results: Results) -> BarRow:
-    """Judge one bar by the median of the rounds' ratios; a run with failed operations proves nothing."""
-    found = ratios(bar, results)
+    """Judge one bar by the ratios of its rounds."""
+    errors = any(sample.errors for scenario in (bar.ours, bar.theirs) for sample in results.get(scenario, ()))
+    return judge(bar, ratios(bar, results), errors=errors)
+
+
+def judge(bar: Bounds, found: Sequence[float], *, errors: bool) -> BarRow:
+    """Judge a bar by the median of the ratios ``found``; a run with failed operations proves nothing."""
     if not found:
         return BarRow(bar, None, "not measured")
     ratio = Spread.of(found)
-    if any(sample.errors for scenario in (bar.ours, bar.theirs) for sample in results[scenario]):
+    if errors:
         return BarRow(bar, ratio, "errors")
     if bar.passes(ratio.median, bar.goal):
         return BarRow(bar, ratio, "goal met")
@@ -112,16 +117,21 @@ def document(
             {**asdict(scenario), "rounds": [asdict(sample) for sample in samples]}
             for scenario, samples in results.items()
         ],
-        "bars": [
-            {
-                "name": row.bar.name,
-                "figure": row.bar.figure,
-                "ratio": None if row.ratio is None else asdict(row.ratio),
-                "floor": row.bar.floor,
-                "goal": row.bar.goal,
-                "verdict": row.verdict,
-            }
-            for row in rows
-        ],
+        "bars": bars_document(rows),
         "skipped": dict(skipped),
     }
+
+
+def bars_document(rows: Sequence[BarRow]) -> list[dict[str, object]]:
+    """Return the bars as JSON holds them."""
+    return [
+        {
+            "name": row.bar.name,
+            "figure": row.bar.figure,
+            "ratio": None if row.ratio is None else asdict(row.ratio),
+            "floor": row.bar.floor,
+            "goal": row.bar.goal,
+            "verdict": row.verdict,
+        }
+        for row in rows
+    ]

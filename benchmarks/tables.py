@@ -46,9 +46,9 @@ def print_scenarios(console: Console, rows: Sequence[ScenarioRow]) -> None:
             )
 
 
-def print_bars(console: Console, rows: Sequence[BarRow]) -> None:
+def print_bars(console: Console, rows: Sequence[BarRow], *, title: str) -> None:
     """Print each bar with its ratio, its spread and the verdict."""
-    table = Table(title="Bars (AP, W = R = 2, fsynced)", box=box.SIMPLE, title_justify="left")
+    table = Table(title=title, box=box.SIMPLE, title_justify="left")
     table.add_column("ratio")
     for name in ("median", "min–max", "floor", "goal"):
         table.add_column(name, justify="right")

@@ -17,7 +17,7 @@ from kvbus.ports.worker import Argument, Result
 _NICE = 5
 
 
-def _settle_in() -> None:
+def settle_in() -> None:
     """Prepare the worker's process: it gives way to the node, leaves stop signals to it, and ends with it."""
     serve_parent()
     os.nice(_NICE)
@@ -40,7 +40,7 @@ class ProcessWorker:
     ) -> None:
         """Do ``job(argument)`` in the process (see the port)."""
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_settle_in)
+            self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=settle_in)
         pool = self._pool
         try:
             future = pool.submit(job, argument)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.mutants import makers, strangers
+from tests.mutants import makers, storage, strangers
 
-CATALOGUE = [*makers.MUTANTS, *strangers.MUTANTS]
+CATALOGUE = [*makers.MUTANTS, *storage.MUTANTS, *strangers.MUTANTS]

@@ -7,8 +7,7 @@ import json
 import pytest
 
 from benchmarks.bars import BARS, Bar, scenarios
-from benchmarks.closed_loop import least_disturbed
-from benchmarks.machine import ProcessorTime
+from benchmarks.machine import ProcessorTime, least_disturbed
 from benchmarks.measurement import BenchmarkError, Sample, Scenario, SystemName
 from benchmarks.report import bar_row, bar_rows, document, ratios, scenario_rows
 
@@ -144,7 +143,7 @@ class _Steals:
 )
 def test_what_the_host_disturbed_is_measured_again(percents: tuple[int, ...], counts: int, disturbed: int) -> None:
     system = _Steals(*percents)
-    sample, repeated = least_disturbed(system, OURS, 1.0, processor_time=system.processor_time)
+    sample, repeated = least_disturbed(lambda: system.measure(OURS, 1.0), processor_time=system.processor_time)
     assert (sample.ops_per_second, repeated) == (counts, disturbed)
     assert system.measured == len(percents)
 
