@@ -182,6 +182,20 @@ class Engine(Protocol):
         """
         ...
 
+    def ingest(self, files: Sequence[str], done: Callable[[Exception | None], object]) -> None:
+        """Take what table files hold into the data, if nothing stands in their ranges of keys.
+
+        ``files`` lie in the data directory, under names that are none of the engine's, and do not overlap. The worker
+        checks every block and writes the tables anew. Afterwards the files are removed and ``done`` is given None; or
+        it is given what was in the way, and they stay: ConfigError where there are keys in a range.
+
+        Raises:
+            CorruptionError: a file's index is damaged.
+            FileNotFoundError: there is no such file.
+            ReadOnly: the disk is full.
+        """
+        ...
+
     def when_full(self, act: Callable[[], object]) -> None:
         """Have ``act`` called, in the middle of a commit, when so much is in memory that :meth:`flush_due` must
         come."""

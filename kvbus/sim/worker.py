@@ -40,7 +40,7 @@ class InlineWorker:
     ) -> None:
         """Do ``job(argument)`` behind the jobs before it (see the port)."""
         self._free_at = max(self._free_at, self._timeline.now) + self._rng.uniform(*_SECONDS)
-        self._jobs.append(partial(job, argument))
+        self._jobs.append(lambda: done(job(argument)))
         self._timeline.at(self._free_at, partial(self._run, self._life, job, argument, done))
 
     def kill(self) -> None:
@@ -49,9 +49,9 @@ class InlineWorker:
         self._jobs.clear()
 
     def finish(self) -> None:
-        """Do the work of the jobs that were submitted, and tell nobody: their process ends in the middle of it."""
-        for job in self._jobs:
-            job()
+        """Do the jobs that were submitted at once, and tell what became of them: their process ends meanwhile."""
+        while self._jobs:
+            self._jobs.popleft()()
 
     def close(self) -> None:
         """Take no more jobs and end."""

@@ -195,6 +195,8 @@ class _Scene:
         return self._world.open_shell(name, beside=name)
 
     def _started(self) -> Verdict:
+        for name in self._world.names:
+            self._trouble.note_damage(name)
         refused = self._trouble.refused_starts
         reason = refused[0] if refused else "every node started from what its disk held"
         return Verdict(checker="recovery", ok=not refused, reason=reason, judged=len(self._world.names))

@@ -165,6 +165,12 @@ class Trouble:
                 "pause": world.pause, "resume": world.resume,
             }[kind](name)  # fmt: skip
 
+    def note_damage(self, name: str) -> None:
+        """Note tables that a node that runs cannot read: no fault of a plan damages what was synced."""
+        process = self._world.processes[name]
+        if process.is_up and (damaged := process.engine.stats().get("damaged_tables", 0)):
+            self.refused_starts.append(f"{name}: {damaged} damaged tables")
+
     def _start(self, name: str) -> None:
         process, timeline = self._world.processes[name], self._world.timeline
         if process.is_up:
@@ -174,6 +180,7 @@ class Trouble:
         self._changed[name] = timeline.now
         try:
             self._world.start(name)
+            self.note_damage(name)
         except (ConfigError, CorruptionError) as error:
             self.refused_starts.append(f"{name}: {error}")
         except OSError as error:

@@ -185,6 +185,10 @@ class MemoryEngine:
     def compact(self) -> None:
         """Do nothing: a start rewrites a log that is too long."""
 
+    def ingest(self, files: Sequence[str], done: Callable[[Exception | None], object]) -> None:
+        """Say that tables are for another engine."""
+        done(ConfigError('the memory engine takes no tables: they need [storage] engine = "lsm"'))
+
     def when_full(self, act: Callable[[], object]) -> None:
         """Take note of nothing: this engine is never full."""
 

@@ -20,6 +20,7 @@ from kvbus_storage.log.payload import encode_batch, encode_keys
 from kvbus_storage.log.recovery import LogTail
 from kvbus_storage.lsm.catalog import Catalog
 from kvbus_storage.lsm.generations import Generations
+from kvbus_storage.lsm.ingestion import key_range
 from kvbus_storage.lsm.levels import Levels, Probes
 from kvbus_storage.lsm.maintenance import Drop, Maintenance
 from kvbus_storage.lsm.view import View, scan_all
@@ -50,6 +51,7 @@ class LsmEngine:
     __slots__ = (
         "_cache",
         "_catalog",
+        "_disk",
         "_generations",
         "_journal",
         "_maintenance",
@@ -70,6 +72,7 @@ class LsmEngine:
         clock: Callable[[], float] = monotonic,
         on_sync: Callable[[float], None] | None = None,
     ) -> None:
+        self._disk = disk
         self._options = options
         self._generations = recovered.generations
         self._catalog = recovered.catalog
@@ -192,6 +195,17 @@ class LsmEngine:
         self.commit()
         self._maintenance.drop(Drop(lsn, start, end))
         return lsn
+
+    def ingest(self, files: Sequence[str], done: Callable[[Exception | None], object]) -> None:
+        """Take finished tables into ranges of keys that are empty (see the port)."""
+        self._journal.check_writable()
+        ranges = sorted(key_range(self._disk, name) for name in files)
+
+        def is_free() -> bool:
+            return not any(next(self.scan(first, last + b"\0"), None) for first, last in ranges)
+
+        in_order = sorted(files, key=lambda name: key_range(self._disk, name))
+        self._maintenance.ingest(in_order, is_free, done)
 
     def when_full(self, act: Callable[[], object]) -> None:
         """Have ``act`` called when a memtable is full: it is to call :meth:`flush_due` soon."""

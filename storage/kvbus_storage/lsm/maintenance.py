@@ -9,11 +9,12 @@ One job at a time, a flush before a compaction::
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from kvbus.errors import CorruptionError, ReadOnly, WorkerDied
+from kvbus.errors import ConfigError, CorruptionError, ReadOnly, WorkerDied
 from kvbus.ports.disk import Disk
 from kvbus.ports.worker import Worker
 from kvbus_storage.disk_full import is_disk_full
@@ -22,6 +23,7 @@ from kvbus_storage.lsm.catalog import Catalog
 from kvbus_storage.lsm.compaction import CompactionTask, Input, compact
 from kvbus_storage.lsm.flush import FlushTask, flush, in_chunks
 from kvbus_storage.lsm.generations import Generation, Generations
+from kvbus_storage.lsm.ingestion import IngestTask, ingest
 from kvbus_storage.lsm.manifest_format import AddedTable, Edit
 from kvbus_storage.lsm.picking import Compaction, Picker, new_guards
 from kvbus_storage.options import EngineOptions
@@ -38,6 +40,7 @@ _REST_SECONDS, _LONGEST_REST_SECONDS = 0.002, 0.02
 _URGENT = 3
 """Times ``level0_runs`` at which compactions take no rest."""
 
+Ingested = Callable[[Exception | None], object]
 Outcome = list[TableMeta] | Exception
 
 
@@ -88,6 +91,7 @@ class Maintenance:
         self._busy_tables: frozenset[int] = frozenset()
         # Numbers of inputs that could not be read: compaction leaves them alone.
         self._damaged = dict.fromkeys(catalog.damaged)
+        self._ingests: deque[tuple[Sequence[str], Callable[[], bool], Ingested]] = deque()
         self.wants_all = False
         self.rest_seconds = 0.0
         self.drops: list[Drop] = []
@@ -153,6 +157,23 @@ class Maintenance:
         self._rests_until = self._clock() + read_bytes / self._options.compaction_bytes_s
         self._submit(compact, task, partial(self._compaction_ended, picked, inputs))
         return True
+
+    def ingest_next(self) -> bool:
+        """Let the worker ingest what was asked for first, if it is idle; say whether it does now."""
+        if self._is_busy or not self._ingests or not self._journal.running or self._generations.unflushed():
+            return False
+        files, is_free, done = self._ingests.popleft()
+        if not is_free():
+            done(ConfigError(f"{', '.join(files)}: there are keys in their range; drop the range first"))
+            return False
+        task = IngestTask(disk=self._disk, files=files, output=self._output(self._journal.last_lsn, level=1))
+        self._submit(ingest, task, partial(self._ingest_ended, files, done))
+        return True
+
+    def ingest(self, files: Sequence[str], is_free: Callable[[], bool], done: Ingested) -> None:
+        """Ingest ``files`` as soon as the worker can; ``is_free`` says whether their ranges of keys are empty."""
+        self._ingests.append((files, is_free, done))
+        self._go_on()
 
     def write_here(self, generation: Generation) -> None:
         """Flush the oldest generation in this process, out of memory: at a start, or where the log cannot be read.
@@ -249,9 +270,26 @@ class Maintenance:
         self._guarded(lambda: self._install(edit))
         self._go_on()
 
+    def _ingest_ended(self, files: Sequence[str], done: Ingested, outcome: Outcome) -> None:
+        self._is_busy = False
+        if not self._journal.running:
+            return
+        if isinstance(outcome, Exception):
+            self._failed("ingestion", outcome)
+            done(outcome)
+            return
+        self._count(outcome)
+        run = self._catalog.take_number()
+        failure = self._guarded(lambda: self._install(Edit(added=[AddedTable(0, run, meta) for meta in outcome])))
+        done(failure)
+        if failure is None:
+            for name in files:
+                self._disk.remove(name)
+            self._go_on()
+
     def _go_on(self) -> None:
         """Do what comes next, if a job has ended well."""
-        if not self.flush_next():
+        if not self.flush_next() and not self.ingest_next():
             self.compact_next()
 
     def _install_flush(self, generation: Generation, metas: list[TableMeta]) -> None:
@@ -290,20 +328,25 @@ class Maintenance:
         if metas:
             self._catalog.next_number = metas[-1].number + 1
 
-    def _guarded(self, install: Callable[[], None]) -> None:
+    def _guarded(self, install: Callable[[], None]) -> Exception | None:
+        """Install a result; return what was in the way, where a later try may succeed."""
         try:
             install()
         except CorruptionError as error:
             # What the worker has just written does not read: the disk may do better next time.
             self._failed("install", error)
+            return error
         except ReadOnly as error:
             logger.warning("%s: the flush will be tried again", error)
             self._remove_leftovers()
+            return error
         except OSError as error:
             if not is_disk_full(error):
                 self._journal.stop(error)
                 raise
             self._failed("install", error)
+            return error
+        return None
 
     def _failed(self, what: str, error: Exception) -> None:
         self.failures += 1

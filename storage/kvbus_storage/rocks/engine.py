@@ -7,6 +7,7 @@ from heapq import merge
 from operator import itemgetter
 
 from kvbus.core.types import Lsn
+from kvbus.errors import ConfigError
 from kvbus.ports.disk import Disk
 from kvbus.ports.engine import ReadPath
 from kvbus_storage.options import EngineOptions
@@ -131,6 +132,10 @@ class RocksEngine:
     def drop_range(self, start: bytes, end: bytes) -> Lsn:
         """Remove all keys from ``start`` up to ``end``, at once and durably (see the port)."""
         return self._journal.drop(start, end)
+
+    def ingest(self, files: Sequence[str], done: Callable[[Exception | None], object]) -> None:
+        """Say that tables are for another engine."""
+        done(ConfigError('the rocks engine takes no tables: they need [storage] engine = "lsm"'))
 
     def when_full(self, act: Callable[[], object]) -> None:
         """Take note of nothing: RocksDB flushes by itself."""
