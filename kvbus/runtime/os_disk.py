@@ -5,11 +5,14 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from time import sleep
 
 from kvbus.errors import ConfigError
 
 _LOCK_NAME = "LOCK"
+_LOCK_TRIES, _LOCK_PAUSE_SECONDS = 10, 0.05
 _TEMPORARY_SUFFIX = ".tmp"
 
 # macOS has no fdatasync.
@@ -105,7 +108,7 @@ class OsDisk(OsFolder):
         _make_folder(self._root)
         self._lock = os.open(self._root / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take_lock(self._lock)
         except BlockingIOError as error:
             os.close(self._lock)
             raise ConfigError(
@@ -234,6 +237,19 @@ class OsAppendFile:
             self._fill = b""
             return
         self._filled = start + len(self._fill)
+
+
+def _take_lock(descriptor: int) -> None:
+    """Lock the file, or raise BlockingIOError.
+
+    A process that was killed while it started a child leaves the lock to that for some milliseconds.
+    """
+    for _ in range(_LOCK_TRIES):
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        sleep(_LOCK_PAUSE_SECONDS)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _write_all(descriptor: int, data: bytes, offset: int) -> None:

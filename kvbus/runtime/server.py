@@ -153,8 +153,11 @@ class Server:
     def _close(self, assembly: Assembly, engine: Engine) -> None:
         """Sync, and hand the version hold on to the next start: only a clean stop may."""
         engine.close()
-        self._papers = replace(self._papers, hold_floor=assembly.hand_over())
-        self._identity.save(self._papers)
+        try:
+            self._identity.save(replace(self._papers, hold_floor=assembly.hand_over()))
+        except OSError as error:
+            # On a full disk the next start takes the stop for an unclean one: it begins a new hold.
+            self._event("hold_not_handed_on", {"reason": str(error)})
         self._disk.close()
         self._event("stopped", {})
 

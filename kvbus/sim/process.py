@@ -319,10 +319,13 @@ class Process:
             return
         try:
             self.engine.close()
-            self._identity.save(replace(self._papers, hold_floor=self.assembly.hand_over()))
         except OSError as error:
             self._fail(error)
             return
+        try:
+            self._identity.save(replace(self._papers, hold_floor=self.assembly.hand_over()))
+        except OSError as error:
+            self._trace.tell(self._timeline.now, self.config.name, "hold_not_handed_on", {"reason": str(error)})
         self.disk = self.disk.kill()
         self._end(says_goodbye=True)
 

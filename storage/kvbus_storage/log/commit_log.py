@@ -149,14 +149,22 @@ class CommitLog:
         Raises:
             OSError: the log is synced up to its last record and has no mark; call :meth:`cut_back` before going on.
         """
-        if self._file is None:
-            return
-        self.sync()
+        if self._file is not None:
+            self.sync()
+            self.mark_end()
+            self.sync()
+            self.release()
+
+    def mark_end(self) -> None:
+        """Write behind the last record of the open segment that nothing follows.
+
+        Raises:
+            OSError: call :meth:`cut_back` before going on.
+        """
+        assert self._file is not None
         head = self._head(self._tail, self._last_lsn, Kind.SEAL, b"")
         self._file.append(head)
         self._tail += len(head)
-        self.sync()
-        self.release()
 
     def forget(self, base: int, log_bytes: int) -> None:
         """Count no more than the segments from ``base`` on; the closed ones among them have ``log_bytes``."""

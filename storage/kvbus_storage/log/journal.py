@@ -176,8 +176,10 @@ class Journal:
         """
         if not self._log.is_open:
             return
+        with self.stopping_on_error():
+            self._log.sync()
         try:
-            self._log.seal()
+            self._log.mark_end()
         except OSError as error:
             if not is_disk_full(error):
                 self.stop(error)
@@ -185,7 +187,9 @@ class Journal:
             # There is no room for the mark; the next segment's header will say where this one ends.
             with self.stopping_on_error():
                 self._log.cut_back()
-            self._log.release()
+        with self.stopping_on_error():
+            self._log.sync()
+        self._log.release()
 
     def drop_segments(self, first: int, base: int, log_bytes: int) -> None:
         """Remove the segments from ``first`` up to ``base``; the closed ones from there on have ``log_bytes``."""

@@ -130,8 +130,9 @@ class Catalog:
         size_bytes = manifest.size_bytes
         try:
             manifest.append(edit)
-        except OSError:
-            manifest.cut_back(size_bytes)
+        except OSError as error:
+            if is_disk_full(error):
+                manifest.cut_back(size_bytes)
             raise
 
     def _roll(self) -> None:

@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 _WAITING, _DEEP = 2, 4
 """Memtables that may wait, and times ``level0_runs`` that level 0 may be deep, before writers rest."""
 _REST_SECONDS, _LONGEST_REST_SECONDS = 0.002, 0.02
+_RETRY_SECONDS = 1.0
+"""Seconds before the next job after one that found the disk full."""
 _URGENT = 3
 """Times ``level0_runs`` at which compactions take no rest."""
 
@@ -86,7 +88,7 @@ class Maintenance:
         self._picker = Picker(options)
         self._clock = clock
         self._rests_until = 0.0
-        self._submitted_at = 0.0
+        self._submitted_at = self._retry_at = 0.0
         self._is_busy = False
         self._busy_tables: frozenset[int] = frozenset()
         # Numbers of inputs that could not be read: compaction leaves them alone.
@@ -123,7 +125,7 @@ class Maintenance:
     def flush_next(self) -> bool:
         """Let the worker flush the oldest generation that waits, if it is idle; say whether it does now."""
         waiting = self._generations.unflushed()
-        if self._is_busy or not waiting or not self._journal.running:
+        if not waiting or not self._is_free():
             return False
         generation = waiting[-1]
         if generation.segments[-1][0] == self._journal.segment:
@@ -135,7 +137,7 @@ class Maintenance:
 
     def compact_next(self) -> bool:
         """Let the worker do the most urgent compaction, if it is idle and there is one; say whether it does now."""
-        if self._is_busy or not self._journal.running or self._generations.unflushed() or self._must_wait():
+        if self._generations.unflushed() or self._must_wait() or not self._is_free():
             return False
         picked = self._picker.pick(self._catalog.levels, self._damaged, all_of_it=self.wants_all)
         if picked is None:
@@ -160,7 +162,7 @@ class Maintenance:
 
     def ingest_next(self) -> bool:
         """Let the worker ingest what was asked for first, if it is idle; say whether it does now."""
-        if self._is_busy or not self._ingests or not self._journal.running or self._generations.unflushed():
+        if not self._ingests or self._generations.unflushed() or not self._is_free():
             return False
         files, is_free, done = self._ingests.popleft()
         if not is_free():
@@ -199,6 +201,10 @@ class Maintenance:
                 covered.append(table.number)
         if covered:
             self._guarded(lambda: self._install(Edit(removed=covered)))
+
+    def _is_free(self) -> bool:
+        """Say whether the worker may be given a job."""
+        return not self._is_busy and self._journal.running and self._clock() >= self._retry_at
 
     def _must_wait(self) -> bool:
         """Say whether the last compaction's share of time is not over and nothing presses."""
@@ -350,12 +356,13 @@ class Maintenance:
 
     def _failed(self, what: str, error: Exception) -> None:
         self.failures += 1
-        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+        if isinstance(error, OSError) and not isinstance(error, (FileExistsError, FileNotFoundError)):
             if not is_disk_full(error):
                 self._journal.stop(error)
                 raise error
-            self._journal.fill_up(error)
-        elif not isinstance(error, (WorkerDied, CorruptionError, FileNotFoundError)):
+            # Writes go on as long as the log itself has room.
+            self._retry_at = self._clock() + _RETRY_SECONDS
+        elif not isinstance(error, (WorkerDied, CorruptionError, FileExistsError, FileNotFoundError)):
             raise error
         logger.warning("%s failed and will be tried again: %s", what, error)
         self._remove_leftovers()

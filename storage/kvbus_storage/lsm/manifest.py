@@ -82,7 +82,10 @@ def read_manifest(disk: Disk) -> tuple[int, list[Edit]]:
     damage: CorruptionError | None = None
     for number in reversed(numbers):
         try:
-            return number, _read_edits(disk, number)
+            edits = _read_edits(disk, number)
+            # A killed process may have left an edit that is only in the system's cache, and this start builds on it.
+            disk.sync(manifest_name(number))
+            return number, edits
         except CorruptionError as error:
             logger.warning("%s", error)
             damage = damage or error
