@@ -147,10 +147,26 @@ class TestRocksEngine(EngineSuite):
 
     def abandon(self, engine: Engine) -> None:
         """Go on with a copy of the files: RocksDB would not give them away before its own end."""
-        self.settle(engine)
         image = self._place.with_name(f"{self._place.name}+")
-        shutil.copytree(self._place, image)
+        while True:
+            # Its threads write and remove files when they like: an image is one that nothing has changed under.
+            self.settle(engine)
+            before = self._files()
+            with suppress(shutil.Error):
+                shutil.copytree(self._place, image)
+                if self._files() == before:
+                    break
+            shutil.rmtree(image, ignore_errors=True)
         self._place = image
+
+    def _files(self) -> dict[str, tuple[int, int]]:
+        """Return the size and the time of the last change of each file."""
+        found: dict[str, tuple[int, int]] = {}
+        for path in self._place.rglob("*"):
+            with suppress(FileNotFoundError):
+                state = path.stat()
+                found[str(path)] = state.st_size, state.st_mtime_ns
+        return found
 
     def settle(self, engine: Engine) -> None:
         give_up = monotonic() + PATIENCE_S
