@@ -37,8 +37,8 @@ class AppendFile(Protocol):
         """
         ...
 
-    def close(self) -> None:
-        """Release the file without syncing; the fill behind its last byte goes."""
+    def close(self, *, keeps_fill: bool = False) -> None:
+        """Release the file without syncing; the fill behind its last byte goes, unless it is kept to save time."""
         ...
 
 

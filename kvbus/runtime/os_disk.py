@@ -218,10 +218,10 @@ class OsAppendFile:
         _sync_data(self._descriptor)
         self._offset = self._filled = offset
 
-    def close(self) -> None:
-        """Release the file without syncing; the fill behind its last byte goes."""
+    def close(self, *, keeps_fill: bool = False) -> None:
+        """Release the file without syncing (see the port)."""
         try:
-            if self._filled > self._offset:
+            if self._filled > self._offset and not keeps_fill:
                 os.ftruncate(self._descriptor, self._offset)
         finally:
             os.close(self._descriptor)

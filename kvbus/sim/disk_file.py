@@ -69,7 +69,7 @@ class MemoryFile:
         self.synced = offset
         self._disk.on_step()
 
-    def close(self) -> None:
+    def close(self, *, keeps_fill: bool = False) -> None:
         """Release the file without syncing."""
 
     def copy_to(self, disk: Platter) -> MemoryFile:

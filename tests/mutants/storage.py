@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 from kvbus.sim.disk import MemoryDisk
-from kvbus_storage.log.journal import Journal
 from kvbus_storage.lsm import compaction, flush
 from kvbus_storage.lsm.catalog import Catalog
 from kvbus_storage.lsm.generations import Generations
@@ -110,14 +109,16 @@ def flush_skips_a_segment() -> None:
     replace_function(original, last_only)
 
 
-def seal_before_the_flush_forgotten() -> None:
-    """The base moves one segment too far."""
-    original = Journal.drop_segments
+def segment_too_many() -> None:
+    """With the flushed segments the open one goes."""
+    original = Catalog.install
 
-    def drop_segments(self: Journal, first: int, base: int, log_bytes: int) -> None:
-        original(self, first, base + 1, log_bytes)
+    def install(self: Catalog, edit: Edit) -> None:
+        original(self, edit)
+        if edit.base is not None:
+            self.trash.append(f"log-{edit.base:08d}")
 
-    replace_method(Journal, "drop_segments", drop_segments)
+    replace_method(Catalog, "install", install)
 
 
 def job_result_taken_twice() -> None:
@@ -141,6 +142,6 @@ MUTANTS = [
     Mutant("segments-removed-first", "log segments go before the edit is written", segments_removed_before_the_edit),
     Mutant("frozen-not-read", "what waits for its flush is not read", frozen_memtable_not_read),
     Mutant("flush-skips-segment", "a flush reads the last segment only", flush_skips_a_segment),
-    Mutant("segment-too-many", "a flush removes one log segment too many", seal_before_the_flush_forgotten),
+    Mutant("segment-too-many", "a flush removes one log segment too many", segment_too_many),
     Mutant("input-kept", "a compaction's first input stays in use", job_result_taken_twice),
 ]

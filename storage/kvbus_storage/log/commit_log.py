@@ -171,10 +171,10 @@ class CommitLog:
         self._count = self._segment - base + 1
         self._sealed_bytes = log_bytes
 
-    def release(self) -> None:
-        """Close the open segment as it is."""
+    def release(self, *, keeps_fill: bool = False) -> None:
+        """Close the open segment as it is, with or without the zeros ahead of its tail."""
         if self._file is not None:
-            self._file.close()
+            self._file.close(keeps_fill=keeps_fill)
             self._file = None
             self._sealed_bytes += self._tail
 

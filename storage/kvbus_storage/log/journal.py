@@ -15,7 +15,7 @@ from kvbus.errors import ReadOnly, ShuttingDown
 from kvbus.ports.disk import Disk
 from kvbus_storage.disk_full import is_disk_full
 from kvbus_storage.log.commit_log import FILL_STEP_BYTES, CommitLog
-from kvbus_storage.log.format import Kind, segment_name
+from kvbus_storage.log.format import Kind
 from kvbus_storage.log.recovery import LogTail
 from kvbus_storage.options import EngineOptions
 
@@ -151,12 +151,15 @@ class Journal:
     def turn(self) -> tuple[int, int]:
         """Close the open segment, open the next one, and return the closed one's number and end; nothing may be queued.
 
-        On a full disk the next segment waits for the next write.
+        It gets no mark: the next segment's header says where it ends, and a flush will soon remove it, with the zeros
+        ahead of its tail. On a full disk the next segment waits for the next write.
 
         Raises:
             OSError: a write or a sync failed; fatal.
         """
-        self.seal()
+        with self.stopping_on_error():
+            self._log.sync()
+        self._log.release(keeps_fill=True)
         closed = self._log.segment, self._log.tail.end
         try:
             self._log.open_next()
@@ -191,11 +194,8 @@ class Journal:
             self._log.sync()
         self._log.release()
 
-    def drop_segments(self, first: int, base: int, log_bytes: int) -> None:
-        """Remove the segments from ``first`` up to ``base``; the closed ones from there on have ``log_bytes``."""
-        for segment in range(first, base):
-            with suppress(FileNotFoundError):
-                self._disk.remove(segment_name(segment))
+    def forget(self, base: int, log_bytes: int) -> None:
+        """Count no more than the segments from ``base`` on; the closed ones among them have ``log_bytes``."""
         self._log.forget(base, log_bytes)
 
     def close(self) -> None:

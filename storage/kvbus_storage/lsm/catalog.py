@@ -40,6 +40,8 @@ class Catalog:
         self.base = whole.base
         self.flushed_lsn = whole.flushed_lsn
         self.applied = dict(whole.applied)
+        # Names of files that count no more and are still there; a start removes what is left of them.
+        self.trash: list[str] = []
         tables = [(each.level, each.run, open_table_or_damage(disk, each.meta, cache)) for each in whole.added]
         self.levels = Levels().changed(tables, (), whole.guards)
         self.hide(whole.hidden)
@@ -61,7 +63,7 @@ class Catalog:
         self.remove_leftovers()
 
     def install(self, edit: Edit) -> None:
-        """Make ``edit`` so: open what it adds, write it to the manifest, then remove what it makes superfluous.
+        """Make ``edit`` so: open what it adds, write it to the manifest, then what it makes superfluous is trash.
 
         Raises:
             CorruptionError: a table that it adds cannot be read; nothing changed.
@@ -78,7 +80,7 @@ class Catalog:
         self.applied |= edit.applied
         if edit.base is not None and edit.flushed_lsn is not None:
             self.base, self.flushed_lsn = edit.base, edit.flushed_lsn
-        self.remove_files(edit.removed)
+        self.trash += map(table_name, edit.removed)
 
     def hide(self, hidden: Iterable[tuple[int, bytes, bytes]]) -> None:
         """Drop ranges from tables in memory, ``(table number, start, end)``: the log or a later edit says it."""
@@ -88,12 +90,6 @@ class Catalog:
         """Return a number that no table and no run has had."""
         self.next_number += 1
         return self.next_number - 1
-
-    def remove_files(self, numbers: Iterable[int]) -> None:
-        """Remove tables' files, where they are; a start removes what is left."""
-        for number in numbers:
-            with suppress(FileNotFoundError):
-                self._disk.remove(table_name(number))
 
     @property
     def damaged(self) -> list[int]:
@@ -111,7 +107,7 @@ class Catalog:
         if not self.damaged:
             for number in leftovers:
                 logger.info("%s is a leftover; removed", table_name(number))
-            self.remove_files(leftovers)
+            remove_files(self._disk, [table_name(number) for number in leftovers])
         return max(leftovers, default=0)
 
     def close(self) -> None:
@@ -151,6 +147,13 @@ class Catalog:
             flushed_lsn=self.flushed_lsn,
             applied=self.applied,
         )
+
+
+def remove_files(disk: Disk, names: Iterable[str]) -> None:
+    """Remove files, where they are still there."""
+    for name in names:
+        with suppress(FileNotFoundError):
+            disk.remove(name)
 
 
 def open_catalog(disk: Disk, cache: BlockCache, first_base: Callable[[], int]) -> Catalog:

@@ -234,7 +234,7 @@ class LsmEngine:
         if not self._journal.running:
             self._journal.refuse()
         self._fit_cache()
-        return self._maintenance.compact_next()
+        return self._maintenance.tidy_next()
 
     def compact(self) -> None:
         """Have everything compacted into one level, a bounded part at a time."""

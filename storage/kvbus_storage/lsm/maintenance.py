@@ -18,6 +18,7 @@ from kvbus.errors import ConfigError, CorruptionError, ReadOnly, WorkerDied
 from kvbus.ports.disk import Disk
 from kvbus.ports.worker import Worker
 from kvbus_storage.disk_full import is_disk_full
+from kvbus_storage.log.format import segment_name
 from kvbus_storage.log.journal import Journal
 from kvbus_storage.lsm.catalog import Catalog
 from kvbus_storage.lsm.compaction import CompactionTask, Input, compact
@@ -26,6 +27,7 @@ from kvbus_storage.lsm.generations import Generation, Generations
 from kvbus_storage.lsm.ingestion import IngestTask, ingest
 from kvbus_storage.lsm.manifest_format import AddedTable, Edit
 from kvbus_storage.lsm.picking import Compaction, Picker, new_guards
+from kvbus_storage.lsm.sweep import SweepTask, sweep
 from kvbus_storage.options import EngineOptions
 from kvbus_storage.raft_log import SegmentRaftLog
 from kvbus_storage.removed import REMOVED
@@ -135,8 +137,11 @@ class Maintenance:
         self._submit(flush, task, partial(self._flush_ended, generation))
         return True
 
-    def compact_next(self) -> bool:
-        """Let the worker do the most urgent compaction, if it is idle and there is one; say whether it does now."""
+    def tidy_next(self) -> bool:
+        """Let the worker do what there is but flushes, if it is idle; say whether it does now."""
+        return self._sweep_next() or self._ingest_next() or self._compact_next()
+
+    def _compact_next(self) -> bool:
         if self._generations.unflushed() or self._must_wait() or not self._is_free():
             return False
         picked = self._picker.pick(self._catalog.levels, self._damaged, all_of_it=self.wants_all)
@@ -160,8 +165,7 @@ class Maintenance:
         self._submit(compact, task, partial(self._compaction_ended, picked, inputs))
         return True
 
-    def ingest_next(self) -> bool:
-        """Let the worker ingest what was asked for first, if it is idle; say whether it does now."""
+    def _ingest_next(self) -> bool:
         if not self._ingests or self._generations.unflushed() or not self._is_free():
             return False
         files, is_free, done = self._ingests.popleft()
@@ -295,8 +299,23 @@ class Maintenance:
 
     def _go_on(self) -> None:
         """Do what comes next, if a job has ended well."""
-        if not self.flush_next() and not self.ingest_next():
-            self.compact_next()
+        if not self.flush_next():
+            self.tidy_next()
+
+    def _sweep_next(self) -> bool:
+        """Let the worker remove what counts no more: a large file takes it milliseconds, as it would the loop."""
+        if not self._catalog.trash or not self._is_free():
+            return False
+        names, self._catalog.trash = self._catalog.trash, []
+        self._submit(sweep, SweepTask(disk=self._disk, names=names), self._sweep_ended)
+        return True
+
+    def _sweep_ended(self, outcome: Outcome) -> None:
+        self._is_busy = False
+        if isinstance(outcome, Exception):
+            self._failed("removing files", outcome)
+        else:
+            self._go_on()
 
     def _install_flush(self, generation: Generation, metas: list[TableMeta]) -> None:
         catalog = self._catalog
@@ -321,7 +340,8 @@ class Maintenance:
         self.drops = [drop for drop in self.drops if drop.lsn > generation.lsn]
         self.flushes += 1
         self.flushed_bytes += sum(meta.size_bytes for meta in metas)
-        self._journal.drop_segments(first, base, sum(end for each in waiting for _, end in each.segments))
+        catalog.trash += map(segment_name, range(first, base))
+        self._journal.forget(base, sum(end for each in waiting for _, end in each.segments))
 
     def _install(self, edit: Edit) -> None:
         self._catalog.install(edit)
