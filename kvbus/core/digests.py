@@ -15,7 +15,11 @@ _BEHIND_ALL_KEYS = b"\xff" * 2048
 
 
 def copy_digests(engine: Engine, topology: Topology, node: NodeIndex, keyspace: Keyspace) -> dict[int, str]:
-    """Return the digest (hex) of each partition of ``keyspace`` that ``node`` owns; it reads all of them."""
+    """Return the digest (hex) of each partition of ``keyspace`` that ``node`` owns; it reads all of them.
+
+    Raises:
+        CorruptionError: a copy cannot be read.
+    """
     return {
         partition: _digest(engine, keyspace.engine_head(partition))
         for partition, owners in enumerate(topology.owners)

@@ -16,7 +16,7 @@ from kvbus.core.ring import key_hash, partition_of
 from kvbus.core.sides import Way, parted_ways
 from kvbus.core.topology import Member, Topology
 from kvbus.core.types import NodeIndex
-from kvbus.errors import ConfigError
+from kvbus.errors import ConfigError, CorruptionError
 from kvbus.plugins import mode_plugin
 from kvbus.ports.engine import EngineSettings
 from kvbus.ports.mode import Limits, ModePlugin
@@ -176,12 +176,17 @@ class World:
         return [self._name_of[index] for index in row]
 
     def digests(self, keyspace: str) -> dict[str, dict[int, str]]:
-        """Return a digest of each node's own copy of each partition that it owns; equal copies have equal ones."""
-        return {
-            name: copy_digests(process.engine, self.topology, process.index, process.config.keyspaces[keyspace])
-            for name, process in self.processes.items()
-            if process.is_up
-        }
+        """Return a digest of each node's own copy of each partition that it owns; equal copies have equal ones.
+
+        A node with a damaged copy has the damage at -1 instead.
+        """
+        return {name: self._digests_at(process, keyspace) for name, process in self.processes.items() if process.is_up}
+
+    def _digests_at(self, process: Process, keyspace: str) -> dict[int, str]:
+        try:
+            return copy_digests(process.engine, self.topology, process.index, process.config.keyspaces[keyspace])
+        except CorruptionError as error:
+            return {-1: str(error)}
 
     def name_of(self, node: NodeIndex) -> str:
         """Return the name that belongs to a short id."""

@@ -121,13 +121,13 @@ def segment_too_many() -> None:
     replace_method(Catalog, "install", install)
 
 
-def job_result_taken_twice() -> None:
-    """A compaction's inputs stay in use beside its output, and above it where they come from level 0."""
+def input_kept() -> None:
+    """A compaction's last input, which is in the level of its output or the oldest run, stays in use."""
     original = Maintenance._install
 
     def install(self: Maintenance, edit: Edit) -> None:
         if edit.base is None:
-            edit.removed = edit.removed[1:]
+            edit.removed = edit.removed[:-1]
         original(self, edit)
 
     replace_method(Maintenance, "_install", install)
@@ -143,5 +143,5 @@ MUTANTS = [
     Mutant("frozen-not-read", "what waits for its flush is not read", frozen_memtable_not_read),
     Mutant("flush-skips-segment", "a flush reads the last segment only", flush_skips_a_segment),
     Mutant("segment-too-many", "a flush removes one log segment too many", segment_too_many),
-    Mutant("input-kept", "a compaction's first input stays in use", job_result_taken_twice),
+    Mutant("input-kept", "a compaction's last input stays in use", input_kept),
 ]
