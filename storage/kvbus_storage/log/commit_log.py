@@ -37,8 +37,8 @@ class CommitLog:
         self._tail = tail.end
         self._file: AppendFile | None = None
         self._synced = tail.end
-        self._sealed_bytes = tail.log_bytes
-        self._count = tail.segment_count
+        # Bytes of each closed segment that counts, by its number.
+        self._closed = dict(tail.segment_sizes)
         self._last_lsn = tail.last_lsn
         self._synced_lsn = tail.last_lsn
 
@@ -59,8 +59,7 @@ class CommitLog:
             segment=self._segment,
             end=self._tail,
             last_lsn=self._last_lsn,
-            segment_count=self._count,
-            log_bytes=self._sealed_bytes + self.segment_bytes,
+            segment_sizes=self._closed | ({self._segment: self._tail} if self.is_open else {}),
         )
 
     @property
@@ -140,7 +139,6 @@ class CommitLog:
         self._file = file
         self._segment = number
         self._tail = self._synced = HEADER_BYTES
-        self._count += 1
         return file
 
     def seal(self) -> None:
@@ -166,17 +164,16 @@ class CommitLog:
         self._file.append(head)
         self._tail += len(head)
 
-    def forget(self, base: int, log_bytes: int) -> None:
-        """Count no more than the segments from ``base`` on; the closed ones among them have ``log_bytes``."""
-        self._count = self._segment - base + 1
-        self._sealed_bytes = log_bytes
+    def forget(self, base: int) -> None:
+        """Count no more than the segments from ``base`` on."""
+        self._closed = {segment: size for segment, size in self._closed.items() if segment >= base}
 
     def release(self, *, keeps_fill: bool = False) -> None:
         """Close the open segment as it is, with or without the zeros ahead of its tail."""
         if self._file is not None:
             self._file.close(keeps_fill=keeps_fill)
             self._file = None
-            self._sealed_bytes += self._tail
+            self._closed[self._segment] = self._tail
 
     def _head(self, offset: int, lsn: int, kind: Kind, payload: bytes) -> bytes:
         return encode_record_head(

@@ -15,7 +15,7 @@ from kvbus.errors import ReadOnly, ShuttingDown
 from kvbus.ports.disk import Disk
 from kvbus_storage.disk_full import is_disk_full
 from kvbus_storage.log.commit_log import FILL_STEP_BYTES, CommitLog
-from kvbus_storage.log.format import Kind
+from kvbus_storage.log.format import HEADER_BYTES, Kind
 from kvbus_storage.log.recovery import LogTail
 from kvbus_storage.options import EngineOptions
 
@@ -104,6 +104,11 @@ class Journal:
         """Bytes in the open segment; 0 when none is open."""
         return self._log.segment_bytes
 
+    @property
+    def has_records(self) -> bool:
+        """Whether anything was written to the open segment."""
+        return self._log.segment_bytes > HEADER_BYTES
+
     def is_old(self) -> bool:
         """Say whether the open segment has reached the age at which it is closed."""
         return self._log.is_open and self._clock() - self._opened_at >= self._options.segment_age_s
@@ -144,8 +149,8 @@ class Journal:
             self._append_queued()
         elif self.read_only and self._clock() >= self._probe_at:
             self._look_for_space()
-        if self._log.last_lsn > self._log.synced_lsn and self._sync_is_due():
-            self._sync()
+        if self._sync_is_due():
+            self.sync()
         return self.durable_lsn
 
     def turn(self) -> tuple[int, int]:
@@ -194,9 +199,18 @@ class Journal:
             self._log.sync()
         self._log.release()
 
-    def forget(self, base: int, log_bytes: int) -> None:
-        """Count no more than the segments from ``base`` on; the closed ones among them have ``log_bytes``."""
-        self._log.forget(base, log_bytes)
+    def forget(self, base: int) -> None:
+        """Count no more than the segments from ``base`` on."""
+        self._log.forget(base)
+
+    def sync(self) -> None:
+        """Sync what is written now, whatever the durability setting says.
+
+        Raises:
+            OSError: the sync failed; fatal.
+        """
+        if self._log.last_lsn > self._log.synced_lsn:
+            self._sync()
 
     def close(self) -> None:
         """Commit, seal the log, release the files and take no more calls; a second close does nothing."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from kvbus.core.types import Lsn
 from kvbus.errors import ConfigError, CorruptionError
@@ -53,10 +53,18 @@ class LogTail:
     end: int
     """Where its records end, 0 when there is none."""
     last_lsn: Lsn
-    segment_count: int
-    log_bytes: int
-    segment_sizes: Mapping[int, int] = field(default_factory=dict[int, int])
-    """Bytes of each recovered segment by its number."""
+    segment_sizes: Mapping[int, int]
+    """Bytes of each segment that counts, by its number."""
+
+    @property
+    def segment_count(self) -> int:
+        """The number of segments."""
+        return len(self.segment_sizes)
+
+    @property
+    def log_bytes(self) -> int:
+        """Bytes of all segments."""
+        return sum(self.segment_sizes.values())
 
 
 def recover_log(disk: Disk, base: int, sink: Sink) -> LogTail:
@@ -96,8 +104,6 @@ def recover_log(disk: Disk, base: int, sink: Sink) -> LogTail:
         segment=segments[-1] if segments else 0,
         end=end,
         last_lsn=Lsn(last_lsn),
-        segment_count=len(segments),
-        log_bytes=sum(sizes.values()),
         segment_sizes=sizes,
     )
 

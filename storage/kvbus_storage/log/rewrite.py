@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from itertools import chain
 
 from kvbus.core.columns import pack_column
@@ -63,9 +62,9 @@ def rewrite_log(
         return log.tail
     for segment in range(tail.segment - tail.segment_count + 1, first):
         disk.remove(segment_name(segment))
-    end = log.tail
-    logger.info("rewrote the log: %d bytes became %d", tail.log_bytes, end.log_bytes - tail.log_bytes)
-    return replace(end, segment_count=end.segment_count - tail.segment_count, log_bytes=end.log_bytes - tail.log_bytes)
+    log.forget(first)
+    logger.info("rewrote the log: %d bytes became %d", tail.log_bytes, log.tail.log_bytes)
+    return log.tail
 
 
 def _batches(live: Iterable[tuple[bytes, bytes]]) -> Iterator[bytes]:

@@ -88,8 +88,7 @@ class LsmEngine:
         self._segments = recovered.segments
         self._on_full: Callable[[], object] = self._maintenance.flush_next
         self._fit_cache()
-        while len(waiting := self._generations.unflushed()) > 1:
-            self._maintenance.write_here(waiting[-1])
+        self._maintenance.catch_up()
 
     @property
     def raft_log(self) -> SegmentRaftLog:
@@ -193,6 +192,8 @@ class LsmEngine:
         self.commit()
         lsn = self._journal.add(Kind.DROP_RANGE, encode_keys((start, end)), do_nothing)
         self.commit()
+        # The manifest will say it, too, and must not know more than the log.
+        self._journal.sync()
         self._maintenance.drop(Drop(lsn, start, end))
         return lsn
 
@@ -282,8 +283,11 @@ class LsmEngine:
 
     def _freeze(self) -> None:
         """Seal the log's segment and give the writes a new memtable; nothing may be queued."""
-        if self._journal.segment_bytes:
+        if self._journal.has_records:
             self._segments = (*self._segments, self._journal.turn())
+        elif self._segments and not self._journal.segment_bytes:
+            # The segments that a start found are closed; one must follow them before they may go.
+            self._journal.turn()
         if self._segments:
             self._generations.freeze(self._segments, self._journal.last_lsn, self._raft.applied())
             self._segments = ()

@@ -53,12 +53,8 @@ class Run:
         for table in self.tables[bisect_left(self.last_keys, start) :]:
             if table.first_key >= end:
                 return
-            for keys, records in table.scan(start, end):
-                if table.hidden:
-                    kept = [pair for pair in zip(keys, records, strict=True) if not table.hides(pair[0])]
-                    yield [key for key, _ in kept], [record for _, record in kept]
-                else:
-                    yield keys, records
+            for visible_from, visible_to in table.visible(start, end):
+                yield from table.scan(visible_from, visible_to)
 
 
 @dataclass(slots=True)
@@ -114,12 +110,13 @@ class Levels:
             probes.filters += 1
             if hashed not in table.bloom:
                 continue
+            if table.hidden and table.hides(key):
+                continue
             probes.maybes += 1
             record = table.find(key)
-            if record is None:
-                probes.false_positives += 1
-            elif not table.hidden or not table.hides(key):
+            if record is not None:
                 return record
+            probes.false_positives += 1
         return None
 
     def explain(self, key: bytes) -> ReadPath:
@@ -139,7 +136,7 @@ class Levels:
             if not may_hold:
                 continue
             block = table.block_of(key)
-            found = key in table.entries(block)[0] and not table.hides(key)
+            found = not table.hides(key) and key in table.entries(block)[0]
             path["sstables"].append(
                 ReadTable(
                     table=table_name(table.number),

@@ -150,7 +150,7 @@ class Maintenance:
             return False
         if picked.moves:
             (table,) = picked.tables
-            self._install(Edit(added=[AddedTable(picked.to, 0, table.meta)]))
+            self._guarded(lambda: self._install(Edit(added=[AddedTable(picked.to, 0, table.meta)])))
             return True
         inputs = [[Input(number=table.number, hidden=table.hidden) for table in run] for run in picked.runs]
         task = CompactionTask(
@@ -180,6 +180,22 @@ class Maintenance:
         """Ingest ``files`` as soon as the worker can; ``is_free`` says whether their ranges of keys are empty."""
         self._ingests.append((files, is_free, done))
         self._go_on()
+
+    def catch_up(self) -> None:
+        """Flush here what a start found in the log and one memtable would not hold; what a full disk refuses waits.
+
+        Raises:
+            OSError: the disk is failing.
+        """
+        while len(waiting := self._generations.unflushed()) > 1:
+            try:
+                self.write_here(waiting[-1])
+            except OSError as error:
+                if not is_disk_full(error):
+                    raise
+                logger.warning("the disk is too full to flush what the log holds; it stays in memory")
+                self._remove_leftovers()
+                return
 
     def write_here(self, generation: Generation) -> None:
         """Flush the oldest generation in this process, out of memory: at a start, or where the log cannot be read.
@@ -246,8 +262,8 @@ class Maintenance:
         elif isinstance(outcome, Exception):
             self._failed("flush", outcome)
         else:
-            self._guarded(lambda: self._install_flush(generation, outcome))
-            self._go_on()
+            if self._guarded(lambda: self._install_flush(generation, outcome)) is None:
+                self._go_on()
 
     def _compaction_ended(self, picked: Compaction, inputs: list[list[Input]], outcome: Outcome) -> None:
         self._is_busy = False
@@ -277,8 +293,8 @@ class Maintenance:
         self._count(outcome)
         self.compactions += 1
         self.compacted_bytes += sum(meta.size_bytes for meta in outcome)
-        self._guarded(lambda: self._install(edit))
-        self._go_on()
+        if self._guarded(lambda: self._install(edit)) is None:
+            self._go_on()
 
     def _ingest_ended(self, files: Sequence[str], done: Ingested, outcome: Outcome) -> None:
         self._is_busy = False
@@ -336,12 +352,11 @@ class Maintenance:
         self._install(edit)
         self._generations.flushed(generation)
         self.weigh()
-        waiting = self._generations.unflushed()
         self.drops = [drop for drop in self.drops if drop.lsn > generation.lsn]
         self.flushes += 1
         self.flushed_bytes += sum(meta.size_bytes for meta in metas)
         catalog.trash += map(segment_name, range(first, base))
-        self._journal.forget(base, sum(end for each in waiting for _, end in each.segments))
+        self._journal.forget(base)
 
     def _install(self, edit: Edit) -> None:
         self._catalog.install(edit)
@@ -389,4 +404,6 @@ class Maintenance:
 
     def _remove_leftovers(self) -> None:
         """Remove what a job that failed has written; its numbers are not used again."""
+        if self._is_busy:
+            return
         self._catalog.next_number = max(self._catalog.next_number, self._catalog.remove_leftovers() + 1)

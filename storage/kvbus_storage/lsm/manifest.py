@@ -154,6 +154,12 @@ def apply_all(edits: Iterable[Edit]) -> Edit:
 def _was_being_created(disk: Disk) -> bool:
     """Say whether the very first manifest has no whole edit: then no table has ever counted."""
     data = disk.read(manifest_name(1))
+    try:
+        check_header(data, 1)
+    except VersionError:
+        return False
+    except FormatError:
+        return True
     return read_record(data, 1, HEADER_BYTES) is None
 
 

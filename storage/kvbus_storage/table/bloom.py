@@ -12,6 +12,7 @@ from mmh3 import hash128
 from rbloom import Bloom
 
 BITS_A_KEY = 10
+_PROBES_BYTES, _MOST_PROBES = 8, 64
 _FALSE_POSITIVE_RATE = 0.0082
 """What ten bits a key give at best: 0.6185 to the tenth."""
 
@@ -44,6 +45,9 @@ class Filter:
         Raises:
             ValueError: the bytes are not a filter.
         """
+        probes = int.from_bytes(data[:_PROBES_BYTES], "little")
+        if len(data) <= _PROBES_BYTES or not 0 < probes <= _MOST_PROBES:
+            raise ValueError(f"is no filter: {len(data)} bytes, {probes} probes")
         return cls(Bloom.load_bytes(data, int))
 
     def encode(self) -> bytes:

@@ -102,11 +102,22 @@ class Table:
 
     def without(self, start: bytes, end: bytes) -> Table:
         """Return the same table with the keys from ``start`` up to ``end`` dropped."""
-        if start > self.last_key or self.first_key >= end or (start, end) in self.hidden:
+        if start >= end or start > self.last_key or self.first_key >= end or (start, end) in self.hidden:
             return self
         twin = copy(self)
         twin.hidden = (*self.hidden, (start, end))
         return twin
+
+    def visible(self, start: bytes, end: bytes) -> list[tuple[bytes, bytes]]:
+        """Return the parts of the range from ``start`` up to ``end`` that were not dropped, in order."""
+        parts: list[tuple[bytes, bytes]] = []
+        for hidden_from, hidden_to in sorted(self.hidden):
+            if start < hidden_from:
+                parts.append((start, min(hidden_from, end)))
+            start = max(start, hidden_to)
+            if start >= end:
+                return parts
+        return [*parts, (start, end)] if start < end else parts
 
     def hides(self, key: bytes) -> bool:
         """Say whether ``key`` lies in a dropped range."""

@@ -1,0 +1,193 @@
+"""Flush and compaction on a full disk: nothing is lost, nothing is fatal, and all goes on when there is space again."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from kvbus.errors import ReadOnly
+from kvbus.sim.disk import MemoryDisk
+from kvbus_storage import EngineOptions, LsmEngine
+from tests.unit.lsm_workload import Clock, LateWorker, State, check_tidy, drain, opened, settle, state_of, used_bytes
+
+ROOMS = range(0, 900, 45)
+OPTIONS = EngineOptions(memory_bytes=1 << 20, level0_runs=2, compression="none")
+
+
+def filled(*, flushes: int) -> tuple[MemoryDisk, Clock, LsmEngine, LateWorker, State]:
+    """Return an engine with as many tables above each other, and what it holds."""
+    disk, clock = MemoryDisk(), Clock()
+    engine, worker = opened(disk, OPTIONS, clock)
+    state: State = {}
+    for number in range(flushes):
+        batch = {b"k%d" % key: b"%d" % number * 20 for key in range(number, number + 3)}
+        state |= batch
+        engine.apply(list(batch), list(batch.values()))
+        engine.flush()
+        drain(worker)
+    return disk, clock, engine, worker, state
+
+
+def fill(disk: MemoryDisk, room: int) -> None:
+    disk.capacity_bytes = used_bytes(disk) + room
+
+
+def make_room(disk: MemoryDisk, clock: Clock, engine: LsmEngine) -> None:
+    disk.capacity_bytes = None
+    clock.now_s += 2
+    engine.commit()
+    assert not engine.stats()["read_only"]
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_flush_on_a_full_disk_is_tried_again_when_there_is_space(room: int) -> None:
+    disk, clock, engine, worker, _ = filled(flushes=0)
+    engine.apply([b"a"], [b"1" * 200])
+    engine.flush()
+    fill(disk, room)
+    for _ in range(3):
+        worker.work()
+        assert state_of(opened(disk.crash(Random(room)), OPTIONS)[0]) == {b"a": b"1" * 200}
+    make_room(disk, clock, engine)
+    engine.apply([b"b"], [b"2"])
+    engine.commit()
+    settle(engine, worker)
+    assert engine.stats()["tables"] == 1
+    assert engine.stats()["frozen_memtables"] == 0
+    assert state_of(engine) == {b"a": b"1" * 200, b"b": b"2"}
+    check_tidy(disk, engine)
+
+
+def test_install_that_fails_rests_until_somebody_looks_again() -> None:
+    for room in range(0, 600, 10):
+        disk, _, engine, worker, _ = filled(flushes=0)
+        engine.apply([b"a"], [b"1"])
+        engine.flush()
+        fill(disk, room)
+        worker.work()
+        assert not engine.stats()["maintenance_failures"] or not worker.jobs
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_compaction_on_a_full_disk_is_tried_again_when_there_is_space(room: int) -> None:
+    disk, clock, engine, worker, state = filled(flushes=2)
+    fill(disk, room)
+    for _ in range(3):
+        clock.now_s += 1
+        engine.compact()
+        worker.work()
+        assert state_of(engine) == state
+        assert state_of(opened(disk.crash(Random(room)), OPTIONS)[0]) == state
+    make_room(disk, clock, engine)
+    engine.compact()
+    settle(engine, worker)
+    assert engine.stats()["tables"] == 1
+    assert state_of(engine) == state
+    check_tidy(disk, engine)
+
+
+def test_move_on_a_full_disk_is_tried_again_when_there_is_space() -> None:
+    disk, clock, engine, worker, state = filled(flushes=1)
+    fill(disk, 0)
+    engine.compact()
+    assert engine.stats()["maintenance_failures"] == 1
+    make_room(disk, clock, engine)
+    engine.compact()
+    settle(engine, worker)
+    assert state_of(engine) == state
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_drop_on_a_full_disk_happens_or_does_not(room: int) -> None:
+    disk, clock, engine, worker, state = filled(flushes=2)
+    fill(disk, room)
+    try:
+        engine.drop_range(b"k1", b"k9")
+        state = {key: record for key, record in state.items() if not b"k1" <= key < b"k9"}
+    except ReadOnly:
+        pass
+    assert state_of(engine) == state
+    for seed in range(5):
+        assert state_of(opened(disk.crash(Random(seed)), OPTIONS)[0]) == state
+    make_room(disk, clock, engine)
+    engine.compact()
+    settle(engine, worker)
+    assert state_of(engine) == state
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_drop_beside_a_running_flush_on_a_full_disk_keeps_the_rest(room: int) -> None:
+    disk, clock, engine, worker, state = filled(flushes=1)
+    engine.apply([b"z"], [b"1"])
+    engine.flush()
+    worker.do()
+    fill(disk, room)
+    try:
+        engine.drop_range(b"k", b"l")
+        state = {}
+    except ReadOnly:
+        pass
+    state = {**state, b"z": b"1"}
+    make_room(disk, clock, engine)
+    settle(engine, worker)
+    assert state_of(engine) == state
+    assert state_of(opened(disk.kill(), OPTIONS)[0]) == state
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_start_on_a_full_disk_reads_everything_and_writes_when_there_is_space(room: int) -> None:
+    disk, _, engine, _, state = filled(flushes=2)
+    engine.apply([b"last"], [b"1"])
+    engine.commit()
+    disk, clock = disk.kill(), Clock()
+    fill(disk, room)
+    for _ in range(3):
+        engine, worker = opened(disk, OPTIONS, clock)
+        assert state_of(engine) == {**state, b"last": b"1"}
+    make_room(disk, clock, engine)
+    engine.apply([b"last"], [b"2"])
+    engine.flush()
+    settle(engine, worker)
+    assert state_of(opened(disk.kill(), OPTIONS)[0]) == {**state, b"last": b"2"}
+    check_tidy(disk, engine)
+
+
+def test_first_start_on_a_full_disk_is_followed_by_others() -> None:
+    disk = MemoryDisk()
+    disk.capacity_bytes = 30
+    for _ in range(2):
+        engine, _ = opened(disk)
+        assert state_of(engine) == {}
+
+
+def test_start_with_two_memtables_in_the_log_on_a_full_disk_still_reads() -> None:
+    disk = MemoryDisk()
+    engine, _ = opened(disk)
+    for number in range(0, 3000, 50):
+        engine.apply([b"%05d" % key for key in range(number, number + 50)], [b"v"] * 50)
+        engine.commit()
+    assert engine.stats()["frozen_memtables"] > 1
+    disk = disk.kill()
+    fill(disk, 0)
+    again, _ = opened(disk)
+    assert state_of(again) == state_of(engine)
+
+
+def test_failing_disk_stops_the_engine_in_the_middle_of_maintenance() -> None:
+    for jobs_before in (0, 2):
+        for fault in ("fail_write", "fail_sync"):
+            disk, clock, engine, worker, _ = filled(flushes=2)
+            clock.now_s += 60
+            engine.purge([b"k1"])
+            engine.flush()
+            # The flush, then its segment is removed, then all is compacted.
+            engine.compact()
+            for _ in range(jobs_before):
+                worker.work()
+            assert worker.jobs
+            setattr(disk, fault, True)
+            with pytest.raises(OSError, match="Input/output"):
+                worker.work()
+            with pytest.raises(OSError, match="restart the process"):
+                engine.get(b"k")
