@@ -7,7 +7,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 LOCKED := install --no-deps --require-hashes -r requirements.lock
 PYTEST := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q
 # Tests with real processes mostly wait, all others mostly compute: three parts run side by side.
-CLUSTERS_OF_THEIR_OWN := $(addprefix tests/live/test_,harness.py lab.py orphans.py)
+CLUSTERS_OF_THEIR_OWN := $(addprefix tests/live/test_,harness.py lab.py orphans.py engine_kills.py ext4_shutdown.py failed_sync.py \
+  full_disk.py memory_budget.py rocks.py storage_benchmark.py)
 define run_tests
 @place=$$(mktemp -d); \
 $(PYTEST) --ignore=tests/live --ignore=tests/interop > "$$place/others" 2>&1 & others=$$!; \
@@ -36,13 +37,14 @@ endif
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help demo test check slow campaign determinism mutants lint bench bench-storage lock ahead wheel-test clean
+.PHONY: help demo test check slow long campaign determinism mutants lint bench bench-storage lock ahead wheel-test clean
 
 help:
 	@echo "make demo        three nodes on this machine, real data, a node's death and return"
 	@echo "make test        the tests (three minutes or so)"
 	@echo "make check       what CI runs: format, lint, types, layers, tests"
-	@echo "make slow        the long tests: fifty rounds of SIGKILL and their like"
+	@echo "make slow        slower tests: fifty rounds of SIGKILL, memory with far more data"
+	@echo "make long        the longest: 200 kills of an engine, 100 shutdowns of its file system"
 	@echo "make campaign    three hundred simulated clusters full of faults, judged"
 	@echo "make determinism two hundred seeds, twice, under two hash seeds: equal to the byte"
 	@echo "make mutants     plant bugs and see which simulated run catches each"
@@ -64,6 +66,9 @@ check: lint
 
 slow: $(STAMP)
 	@$(PYTEST) -m slow
+
+long: $(STAMP)
+	@$(PYTEST) -s -m long
 
 campaign: $(STAMP)
 	@$(BIN)/kvbus torture --mode ap --seeds $(SEEDS)

@@ -71,7 +71,7 @@ def test_acknowledged_numbers_survive_twenty_kills(tmp_path: Path) -> None:
     _run_rounds(tmp_path, 20)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_acknowledged_numbers_survive_two_hundred_kills(tmp_path: Path) -> None:
     _run_rounds(tmp_path, 200)

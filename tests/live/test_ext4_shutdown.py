@@ -116,7 +116,7 @@ def test_acknowledged_numbers_survive_five_shutdowns_of_the_file_system(tmp_path
     _run_rounds(tmp_path, 5)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_acknowledged_numbers_survive_a_hundred_shutdowns_of_the_file_system(tmp_path: Path) -> None:
     _run_rounds(tmp_path, 100)

@@ -19,10 +19,11 @@ from kvbus_storage.log.journal import Journal
 from kvbus_storage.log.payload import encode_batch, encode_keys
 from kvbus_storage.log.recovery import LogTail
 from kvbus_storage.lsm.catalog import Catalog
+from kvbus_storage.lsm.drops import Drop
 from kvbus_storage.lsm.generations import Generations
 from kvbus_storage.lsm.ingestion import key_range
 from kvbus_storage.lsm.levels import Levels, Probes
-from kvbus_storage.lsm.maintenance import Drop, Maintenance
+from kvbus_storage.lsm.maintenance import Maintenance
 from kvbus_storage.lsm.view import View, scan_all
 from kvbus_storage.options import EngineOptions
 from kvbus_storage.raft_log import RecoveredRaft, SegmentRaftLog, do_nothing
@@ -215,7 +216,7 @@ class LsmEngine:
     @property
     def rest_seconds(self) -> float:
         """How long to wait with further writes after a commit: 0 unless the worker has fallen behind."""
-        return self._maintenance.rest_seconds
+        return self._maintenance.pace.rest_seconds
 
     def flush_due(self) -> bool:
         """Commit, freeze the memtable when its segment is old, and let the worker flush what waits."""

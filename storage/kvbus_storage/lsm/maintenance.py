@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from kvbus.errors import ConfigError, CorruptionError, ReadOnly, WorkerDied
@@ -22,10 +21,12 @@ from kvbus_storage.log.format import segment_name
 from kvbus_storage.log.journal import Journal
 from kvbus_storage.lsm.catalog import Catalog
 from kvbus_storage.lsm.compaction import CompactionTask, Input, compact
+from kvbus_storage.lsm.drops import Drop, hidden_by
 from kvbus_storage.lsm.flush import FlushTask, flush, in_chunks
 from kvbus_storage.lsm.generations import Generation, Generations
 from kvbus_storage.lsm.ingestion import IngestTask, ingest
 from kvbus_storage.lsm.manifest_format import AddedTable, Edit
+from kvbus_storage.lsm.pace import Pace
 from kvbus_storage.lsm.picking import Compaction, Picker, new_guards
 from kvbus_storage.lsm.sweep import SweepTask, sweep
 from kvbus_storage.options import EngineOptions
@@ -36,36 +37,14 @@ from kvbus_storage.table.writer import TableMeta
 
 logger = logging.getLogger(__name__)
 
-_WAITING, _DEEP = 2, 4
-"""Memtables that may wait, and times ``level0_runs`` that level 0 may be deep, before writers rest."""
-_REST_SECONDS, _LONGEST_REST_SECONDS = 0.002, 0.02
-_RETRY_SECONDS = 1.0
-"""Seconds before the next job after one that found the disk full."""
-_URGENT = 3
-"""Times ``level0_runs`` at which compactions take no rest."""
-
 Ingested = Callable[[Exception | None], object]
 Outcome = list[TableMeta] | Exception
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """A range of keys that was dropped by the record with ``lsn``: it hides what older tables hold."""
-
-    lsn: int
-    start: bytes
-    end: bytes
-
-
-def hidden_by(drops: Sequence[Drop], metas: Sequence[TableMeta]) -> list[tuple[int, bytes, bytes]]:
-    """Return what ``drops`` hide in older tables: ``(table number, start, end)``."""
-    return [(meta.number, drop.start, drop.end) for meta in metas for drop in drops if drop.lsn > meta.lsn]
 
 
 class Maintenance:
     """Keeps level 0 shallow and memory small.
 
-    ``drops`` are those whose log records are not covered by a flush yet.
+    ``pace`` says who waits for whom. ``drops`` are those whose log records are not covered by a flush yet.
     """
 
     def __init__(
@@ -89,15 +68,14 @@ class Maintenance:
         self._raft = raft
         self._picker = Picker(options)
         self._clock = clock
-        self._rests_until = 0.0
-        self._submitted_at = self._retry_at = 0.0
+        self._submitted_at = 0.0
         self._is_busy = False
         self._busy_tables: frozenset[int] = frozenset()
         # Numbers of inputs that could not be read: compaction leaves them alone.
         self._damaged = dict.fromkeys(catalog.damaged)
         self._ingests: deque[tuple[Sequence[str], Callable[[], bool], Ingested]] = deque()
         self.wants_all = False
-        self.rest_seconds = 0.0
+        self.pace = Pace(options, clock)
         self.drops: list[Drop] = []
         self.flushes = self.compactions = self.failures = 0
         self.flushed_bytes = self.compacted_bytes = 0
@@ -109,10 +87,8 @@ class Maintenance:
         return self._picker.depth(self._catalog.levels)
 
     def weigh(self) -> None:
-        """Say how long writers are to rest, by what waits: more memtables, or a deeper level 0, longer rests."""
-        waiting = len(self._generations.unflushed()) - _WAITING
-        depth = self.depth / self._options.level0_runs - _DEEP
-        self.rest_seconds = min(max(waiting, depth, 0) * _REST_SECONDS, _LONGEST_REST_SECONDS)
+        """Say how long writers are to rest, by what waits."""
+        self.pace.weigh(len(self._generations.unflushed()), self.depth)
 
     @property
     def damaged(self) -> int:
@@ -142,7 +118,7 @@ class Maintenance:
         return self._sweep_next() or self._ingest_next() or self._compact_next()
 
     def _compact_next(self) -> bool:
-        if self._generations.unflushed() or self._must_wait() or not self._is_free():
+        if self._generations.unflushed() or not self._is_free() or not self.pace.may_compact(self.depth):
             return False
         picked = self._picker.pick(self._catalog.levels, self._damaged, all_of_it=self.wants_all)
         if picked is None:
@@ -161,7 +137,7 @@ class Maintenance:
         )
         self._busy_tables = frozenset(table.number for table in picked.tables)
         read_bytes = sum(table.meta.size_bytes for table in picked.tables)
-        self._rests_until = self._clock() + read_bytes / self._options.compaction_bytes_s
+        self.pace.compacts(read_bytes)
         self._submit(compact, task, partial(self._compaction_ended, picked, inputs))
         return True
 
@@ -224,11 +200,7 @@ class Maintenance:
 
     def _is_free(self) -> bool:
         """Say whether the worker may be given a job."""
-        return not self._is_busy and self._journal.running and self._clock() >= self._retry_at
-
-    def _must_wait(self) -> bool:
-        """Say whether the last compaction's share of time is not over and nothing presses."""
-        return self._clock() < self._rests_until and self.depth < _URGENT * self._options.level0_runs
+        return not self._is_busy and self._journal.running and self.pace.may_work()
 
     def _has_tables(self) -> bool:
         return bool(self._catalog.levels.runs)
@@ -396,7 +368,7 @@ class Maintenance:
                 self._journal.stop(error)
                 raise error
             # Writes go on as long as the log itself has room.
-            self._retry_at = self._clock() + _RETRY_SECONDS
+            self.pace.found_full_disk()
         elif not isinstance(error, (WorkerDied, CorruptionError, FileExistsError, FileNotFoundError)):
             raise error
         logger.warning("%s failed and will be tried again: %s", what, error)

@@ -16,9 +16,9 @@ from kvbus_storage.log.format import Kind, LogRecord, segment_name
 from kvbus_storage.log.payload import decode_applied, decode_batch, decode_keys, decode_range
 from kvbus_storage.log.recovery import read_base, recover_log
 from kvbus_storage.lsm.catalog import open_catalog
+from kvbus_storage.lsm.drops import Drop, hidden_by
 from kvbus_storage.lsm.engine import LsmEngine, Recovered
 from kvbus_storage.lsm.generations import Generations
-from kvbus_storage.lsm.maintenance import Drop, hidden_by
 from kvbus_storage.options import EngineOptions
 from kvbus_storage.raft_log import RecoveredRaft
 from kvbus_storage.table.cache import BlockCache

@@ -32,6 +32,7 @@ from kvbus_storage.table.writer import TableMeta
 logger = logging.getLogger(__name__)
 
 _PLACE_BITS = 32
+_WINDOW_BLOCKS = 32
 _SEPARATOR_BYTES = 72
 """What a block's place in the index takes in memory, about: a short bytes object, a pointer to it, and an offset."""
 
@@ -146,8 +147,12 @@ class Table:
         Raises:
             CorruptionError: a block is damaged.
         """
-        for block in range(self.block_of(start), self.blocks):
-            keys, records = self.entries(block)
+        block, count = self.block_of(start), 1
+        while block < self.blocks:
+            keys, records = self._entries_of(block, min(block + count, self.blocks))
+            block += count
+            # Most scans are short; a long one reads more and more at once.
+            count = min(2 * count, _WINDOW_BLOCKS)
             low, high = bisect_left(keys, start), bisect_left(keys, end)
             if low < high:
                 yield keys[low:high], records[low:high]
@@ -158,13 +163,32 @@ class Table:
         """Release the file."""
         self._file.close()
 
+    def _entries_of(self, first: int, last: int) -> tuple[list[bytes], list[bytes]]:
+        """Return the entries of the blocks from ``first`` up to ``last``; the cache is asked of a single one only."""
+        if last - first == 1:
+            return self.entries(first)
+        bounds = self._index.bounds
+        begin = bounds[first]
+        data = self._file.read(begin, bounds[last] - begin)
+        keys: list[bytes] = []
+        records: list[bytes] = []
+        for block in range(first, last):
+            stored = data[bounds[block] - begin : bounds[block + 1] - begin]
+            more_keys, more_records = decode_block(self._decoded(stored, bounds[block]))
+            keys += more_keys
+            records += more_records
+        return keys, records
+
     def _read_block(self, index: int) -> bytes:
         bounds = self._index.bounds
         begin = bounds[index]
+        return self._decoded(self._file.read(begin, bounds[index + 1] - begin), begin)
+
+    def _decoded(self, stored: bytes, offset: int) -> bytes:
         try:
-            return decode_stored(self._file.read(begin, bounds[index + 1] - begin))
+            return decode_stored(stored)
         except FormatError as error:
-            raise CorruptionError(f"the block {error}", table_name(self.number), begin) from error
+            raise CorruptionError(f"the block {error}", table_name(self.number), offset) from error
 
 
 class DamagedTable(Table):

@@ -1,0 +1,22 @@
+"""Ranges of keys that were dropped at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kvbus_storage.table.writer import TableMeta
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """A range of keys that was dropped by the record with ``lsn``: it hides what older tables hold."""
+
+    lsn: int
+    start: bytes
+    end: bytes
+
+
+def hidden_by(drops: Sequence[Drop], metas: Sequence[TableMeta]) -> list[tuple[int, bytes, bytes]]:
+    """Return what ``drops`` hide in older tables: ``(table number, start, end)``."""
+    return [(meta.number, drop.start, drop.end) for meta in metas for drop in drops if drop.lsn > meta.lsn]
