@@ -33,6 +33,9 @@ FAULT_FIELDS: Mapping[str, Mapping[str, type]] = {
     "empty_disk": {"node": str},
     "break_disk": {"node": str},
     "slow_disk": {"node": str, "seconds": float},
+    "flush": {"node": str},
+    "compact": {"node": str},
+    "kill_worker": {"node": str},
 }
 """The faults there are, and what each is told besides its time. Source: docs/TORTURE.md, "Plans"."""
 

@@ -138,7 +138,7 @@ class EngineSuite(MaintenanceSuite):
         self.abandon(engine)
         engine = self.open()
         log = engine.raft_log
-        assert (engine.get(b"k"), engine.applied_lsn, log.groups()) == (b"of b", durable, [7, 9])
+        assert (engine.applied_lsn, engine.get(b"k"), log.groups()) == (durable, b"of b", [7, 9])
         assert (log.hard_state(7), log.applied_index(7), log.term(7, 1)) == (HardState(2, 3), 2, 1)
         assert (log.first_index(7), log.entries(7, 2, 3), log.term(7, 3)) == (2, [b"b", b"C"], 2)
         assert (log.last_index(7), log.first_index(9), log.last_index(9), log.term(9, 5)) == (3, 6, 5, 2)

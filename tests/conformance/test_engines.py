@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
@@ -20,6 +19,7 @@ from kvbus_storage.options import EngineOptions
 from kvbus_storage.rocks.opening import open_rocks
 from tests.conformance.engine_bench import OLD_S
 from tests.conformance.engine_suite import EngineSuite
+from tests.rocks_images import copy_at_rest
 from tests.workers import HandWorker
 
 SMALL = EngineOptions(
@@ -148,25 +148,9 @@ class TestRocksEngine(EngineSuite):
     def abandon(self, engine: Engine) -> None:
         """Go on with a copy of the files: RocksDB would not give them away before its own end."""
         image = self._place.with_name(f"{self._place.name}+")
-        while True:
-            # Its threads write and remove files when they like: an image is one that nothing has changed under.
-            self.settle(engine)
-            before = self._files()
-            with suppress(shutil.Error):
-                shutil.copytree(self._place, image)
-                if self._files() == before:
-                    break
-            shutil.rmtree(image, ignore_errors=True)
+        self.settle(engine)
+        copy_at_rest(self._place, image)
         self._place = image
-
-    def _files(self) -> dict[str, tuple[int, int]]:
-        """Return the size and the time of the last change of each file."""
-        found: dict[str, tuple[int, int]] = {}
-        for path in self._place.rglob("*"):
-            with suppress(FileNotFoundError):
-                state = path.stat()
-                found[str(path)] = state.st_size, state.st_mtime_ns
-        return found
 
     def settle(self, engine: Engine) -> None:
         give_up = monotonic() + PATIENCE_S

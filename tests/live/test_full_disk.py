@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
 from time import monotonic, sleep
@@ -41,14 +41,17 @@ class Disk:
         self._ballast: list[Path] = []
 
     def fill(self, leave_bytes: int) -> None:
-        """Leave no more than so many bytes free."""
-        found = os.statvfs(self._view)
-        size_bytes = found.f_bavail * found.f_frsize - leave_bytes
-        assert size_bytes > 0, f"only {found.f_bavail * found.f_frsize} bytes are free"
+        """Leave no more than so many bytes free; the node writes meanwhile, so the first try may be too much."""
         ballast = self._view / f"{_BALLAST}-{len(self._ballast)}"
         self._ballast.append(ballast)
         with ballast.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, size_bytes)
+            while True:
+                found = os.statvfs(self._view)
+                free_bytes = found.f_bavail * found.f_frsize
+                if free_bytes <= leave_bytes:
+                    return
+                with suppress(OSError):
+                    os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size + free_bytes - leave_bytes)
 
     def make_room(self) -> None:
         """Free what was filled."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from random import Random
 
@@ -11,6 +10,7 @@ import pytest
 from kvbus.runtime.os_disk import OsFolder
 from kvbus_storage.options import EngineOptions
 from kvbus_storage.rocks.opening import open_rocks
+from tests.rocks_images import copy_at_rest
 from tests.unit.test_raft_log import Model, act, check
 
 _OPTIONS = EngineOptions(memory_bytes=1 << 20)
@@ -45,7 +45,7 @@ def test_logs_agree_with_a_model_whatever_happens_between(tmp_path: Path, seed: 
                 engine.close()
                 durable = models
             image = tmp_path / str(step + 1)
-            shutil.copytree(place, image)
+            copy_at_rest(place, image)
             place = image
             engine = open_rocks(OsFolder(place), _OPTIONS)
             models = {number: model.copy() for number, model in durable.items()}
