@@ -95,11 +95,6 @@ class Maintenance:
         """How many tables compaction leaves alone, because one of them cannot be read."""
         return len(self._damaged)
 
-    @property
-    def is_busy(self) -> bool:
-        """Say whether the worker has a job."""
-        return self._is_busy
-
     def flush_next(self) -> bool:
         """Let the worker flush the oldest generation that waits, if it is idle; say whether it does now."""
         waiting = self._generations.unflushed()
