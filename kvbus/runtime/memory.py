@@ -15,22 +15,26 @@ from pathlib import Path
 
 _STATM = Path("/proc/self/statm")
 _LOOK_SECONDS = 1.0
+_LONGEST_WAIT_SECONDS = 64.0
 _BUSY_TURNS = 100
-_GROWN_BYTES = 16 << 20
+_WORTH_BYTES = 16 << 20
 
 
 class Reclaimer:
     """Gives freed memory back once a burst is over.
 
-    It looks once a second. A node that has had little to do since the last look, and has grown by 16 MiB since it was
-    smallest, gives back; what is left then is in use, and counts as its size from there on.
+    It looks once a second. A node that has had little to do since the last look, and is 16 MiB larger than it was when
+    it was smallest, gives back. What is left then may be in use, or freed a moment later: it tries again after a while,
+    twice as long after each try in vain, and soon when the node was busy or has grown by another 16 MiB.
     """
 
     def __init__(self, resident_bytes: Callable[[], int], give_back: Callable[[], object]) -> None:
         self._resident_bytes = resident_bytes
         self._give_back = give_back
         self._least = inf
-        self._looked_at = 0.0
+        self._left = 0
+        self._looked_at = self._again_at = 0.0
+        self._wait_seconds = _LOOK_SECONDS
         self._turns = 0
 
     def look(self, now: float, turns: int) -> None:
@@ -40,11 +44,16 @@ class Reclaimer:
         is_busy = turns - self._turns > _BUSY_TURNS
         self._looked_at, self._turns = now, turns
         resident = self._resident_bytes()
-        if resident < self._least + _GROWN_BYTES:
+        if resident < self._least + _WORTH_BYTES:
             self._least = min(self._least, resident)
-        elif not is_busy:
+        elif is_busy:
+            self._wait_seconds, self._again_at = _LOOK_SECONDS, now
+        elif now >= self._again_at or resident >= self._left + _WORTH_BYTES:
             self._give_back()
-            self._least = self._resident_bytes()
+            self._left = self._resident_bytes()
+            in_vain = resident - self._left < _WORTH_BYTES
+            self._wait_seconds = min(2 * self._wait_seconds, _LONGEST_WAIT_SECONDS) if in_vain else _LOOK_SECONDS
+            self._again_at = now + self._wait_seconds
 
 
 def process_reclaimer() -> Reclaimer:

@@ -96,9 +96,12 @@ def _most_memory_for_deaf_client(cluster: LocalCluster, wire: WireSocket, reques
 
 
 def _settled_memory_kib(cluster: LocalCluster) -> int:
-    """Return what the node holds when it is idle, once that has not fallen for longer than any client is kept."""
+    """Return what the node holds when it is idle, once that has not fallen for longer than any client is kept.
+
+    After that time the node still has to look for what it can give back, in vain at first if it does so too early.
+    """
     least, fell_at, worked = cluster.memory_kib(NODE), monotonic(), cluster.processor_seconds(NODE)
-    while monotonic() - fell_at < 2.5:
+    while monotonic() - fell_at < 5.0:
         sleep(0.02)
         held = cluster.memory_kib(NODE)
         is_busy = cluster.processor_seconds(NODE) - worked > 0.2

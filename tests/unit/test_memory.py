@@ -45,14 +45,49 @@ def test_a_second_burst_is_given_back_too() -> None:
         assert process.look() == count
 
 
-def test_memory_in_use_is_looked_for_once_and_then_taken_as_given() -> None:
+def test_memory_in_use_is_looked_for_less_and_less_often() -> None:
     process = Process()
     process.look()
     process.used = 500
+    counts = [process.look() for _ in range(200)]
+    assert counts[0] == 1
+    assert counts[60] <= 6
+    assert counts[199] <= 8
+
+
+def test_what_is_freed_after_a_try_in_the_middle_of_a_burst_is_given_back_too() -> None:
+    """A starved node has few turns in a second and passes for idle."""
+    process = Process()
+    process.look()
+    process.used = 400
     assert process.look() == 1
-    assert process.look() == 1
-    process.freed = 10
-    assert process.look() == 1
+    process.used, process.freed = 50, 350
+    for _ in range(4):
+        process.look()
+    assert process.freed == 0
+
+
+def test_a_busy_second_makes_the_next_try_a_soon_one() -> None:
+    process = Process()
+    process.look()
+    process.used = 400
+    for _ in range(100):
+        process.look()
+    process.look(turns=5000)
+    process.used, process.freed = 50, 350
+    process.look()
+    assert process.freed == 0
+
+
+def test_another_burst_is_not_waited_for() -> None:
+    process = Process()
+    process.look()
+    process.used = 500
+    for _ in range(100):
+        process.look()
+    process.freed = 100
+    process.look()
+    assert process.freed == 0
 
 
 def test_a_smaller_process_is_measured_by_its_new_size() -> None:
