@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -115,6 +116,12 @@ class EngineOptions:
                 raise ConfigError(f"{name} = {getattr(self, name)}: choose {bound} or more")
         if not self.segment_age_s > 0:
             raise ConfigError(f"segment_age_s = {self.segment_age_s}: choose more than 0")
+
+    def sync_is_due(self, clock: Callable[[], float], synced_at: float) -> bool:
+        """Say whether a commit has to sync, when the last sync was at ``synced_at``; seconds of ``clock``."""
+        if self.sync == "interval":
+            return (clock() - synced_at) * 1000 >= self.interval_ms
+        return self.sync == "batch"
 
     @property
     def memtable_bytes(self) -> int:

@@ -7,27 +7,27 @@ Rules: memory never shows what the log refused (a failed append is taken back); 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 
 from kvbus.core.types import Lsn
-from kvbus.errors import ReadOnly, ShuttingDown
+from kvbus.errors import ReadOnly
 from kvbus.ports.disk import Disk
 from kvbus_storage.disk_full import is_disk_full
 from kvbus_storage.log.commit_log import FILL_STEP_BYTES, CommitLog
 from kvbus_storage.log.format import HEADER_BYTES, Kind
 from kvbus_storage.log.recovery import LogTail
 from kvbus_storage.options import EngineOptions
+from kvbus_storage.standing import FULL_MESSAGE, Standing
 
 logger = logging.getLogger(__name__)
 
-FULL_MESSAGE = "the disk is full: free space, and writes go on by themselves; reads go on meanwhile"
 _PROBE_NAME = "space.tmp"
 _PROBE_BYTES = 1 << 20
 _PROBE_SECONDS = 1.0
 
 
-class Journal:
+class Journal(Standing):
     """The commit log of one engine, with a queue before it."""
 
     __slots__ = (
@@ -36,7 +36,6 @@ class Journal:
         "_commits",
         "_disk",
         "_failed_batches",
-        "_failure",
         "_kinds",
         "_last_sync_s",
         "_log",
@@ -50,8 +49,6 @@ class Journal:
         "_syncs",
         "_undos",
         "applied_lsn",
-        "read_only",
-        "running",
     )
 
     def __init__(
@@ -63,6 +60,7 @@ class Journal:
         clock: Callable[[], float],
         on_sync: Callable[[float], None] | None,
     ) -> None:
+        super().__init__()
         # Only a log that is synced at every commit gains from zeros ahead of its tail.
         fill_step_bytes = FILL_STEP_BYTES if options.sync == "batch" else 0
         self._disk = disk
@@ -75,10 +73,7 @@ class Journal:
         self._kinds: list[Kind] = []
         self._payloads: list[bytes] = []
         self._undos: list[Callable[[], None]] = []
-        self.running = True
-        self.read_only = False
         self._closed = False
-        self._failure: OSError | None = None
         self._synced_at = self._opened_at = clock()
         self._probe_at = 0.0
         self._last_sync_s = 0.0
@@ -124,18 +119,6 @@ class Journal:
         self.applied_lsn = Lsn(self.applied_lsn + 1)
         return self.applied_lsn
 
-    def check_writable(self) -> None:
-        """Refuse a write that could not be logged.
-
-        Raises:
-            ReadOnly: the disk is full.
-            OSError, ShuttingDown: as :meth:`refuse`.
-        """
-        if not self.running:
-            self.refuse()
-        if self.read_only:
-            raise ReadOnly(FULL_MESSAGE)
-
     def commit(self) -> Lsn:
         """Write and, as the durability setting says, sync all that is queued; return the new ``durable_lsn``.
 
@@ -149,7 +132,7 @@ class Journal:
             self._append_queued()
         elif self.read_only and self._clock() >= self._probe_at:
             self._look_for_space()
-        if self._sync_is_due():
+        if self._options.sync_is_due(self._clock, self._synced_at):
             self.sync()
         return self.durable_lsn
 
@@ -252,33 +235,6 @@ class Journal:
         self._probe_at = self._clock() + _PROBE_SECONDS
         logger.error("the engine is read-only from LSN %d on: %s", self.applied_lsn, error)
 
-    @contextmanager
-    def stopping_on_error(self) -> Generator[None, None, None]:
-        """Stop for good where the body meets an ``OSError``."""
-        try:
-            yield
-        except OSError as error:
-            self.stop(error)
-            raise
-
-    def stop(self, error: OSError) -> None:
-        """Take no more calls after an error that nothing can mend but a new process."""
-        self.running = False
-        self._failure = error
-        logger.critical("the disk failed, the process must exit: %s", error)
-
-    def refuse(self) -> None:
-        """Raise what each call gets from a journal that is closed or has stopped.
-
-        Raises:
-            ShuttingDown: it is closed.
-            OSError: it has stopped at an earlier error.
-        """
-        if self._failure is not None:
-            message = f"the engine stopped at an earlier error ({self._failure.strerror}): restart the process"
-            raise OSError(self._failure.errno, message)
-        raise ShuttingDown("the engine is closed: open it again")
-
     def _append_queued(self) -> None:
         had_segment = self._log.is_open
         try:
@@ -334,11 +290,6 @@ class Journal:
             file.close()
             with suppress(OSError):
                 self._disk.remove(_PROBE_NAME)
-
-    def _sync_is_due(self) -> bool:
-        if self._options.sync == "interval":
-            return (self._clock() - self._synced_at) * 1000 >= self._options.interval_ms
-        return self._options.sync == "batch"
 
     def _sync(self) -> None:
         begun = self._clock()

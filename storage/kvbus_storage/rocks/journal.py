@@ -11,15 +11,15 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 
 from kvbus.core.types import Lsn
-from kvbus.errors import CorruptionError, ReadOnly, ShuttingDown
+from kvbus.errors import CorruptionError, ReadOnly
 from kvbus_storage.disk_full import is_disk_full
 from kvbus_storage.format_error import FormatError
 from kvbus_storage.log.format import Kind
-from kvbus_storage.log.journal import FULL_MESSAGE
 from kvbus_storage.options import EngineOptions
 from kvbus_storage.raft_log import do_nothing
 from kvbus_storage.rocks.database import Database
 from kvbus_storage.rocks.raft_store import KEY_BYTES, RaftStore
+from kvbus_storage.standing import FULL_MESSAGE, Standing
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ _LSN_KEY = b"lsn"
 _PROBE_SECONDS = 1.0
 
 
-class RocksJournal:
+class RocksJournal(Standing):
     """Batches on their way into a database.
 
     Raises:
@@ -44,6 +44,7 @@ class RocksJournal:
         clock: Callable[[], float],
         on_sync: Callable[[float], None] | None,
     ) -> None:
+        super().__init__()
         self._database = database
         self._options = options
         self._clock = clock
@@ -57,9 +58,6 @@ class RocksJournal:
         # What reads see above the database: records, None where there is none.
         self.changes: dict[bytes, bytes | None] = {}
         self._undos: list[Callable[[], None]] = []
-        self.running = True
-        self.read_only = False
-        self._failure: OSError | None = None
         self._synced_at = clock()
         self._unflushed_since: float | None = None
         self._probe_at = 0.0
@@ -95,18 +93,6 @@ class RocksJournal:
         self._undos.append(undo)
         return self.count()
 
-    def check_writable(self) -> None:
-        """Refuse a write that could not be kept.
-
-        Raises:
-            ReadOnly: the disk is full.
-            OSError, ShuttingDown: as :meth:`refuse`.
-        """
-        if not self.running:
-            self.refuse()
-        if self.read_only:
-            raise ReadOnly(FULL_MESSAGE)
-
     def commit(self) -> Lsn:
         """Write and, as the durability setting says, sync all that is queued; return the new ``durable_lsn``.
 
@@ -120,7 +106,7 @@ class RocksJournal:
             self._write(None)
         elif self.read_only and self._clock() >= self._probe_at:
             self._look_for_space()
-        if self._written > self._synced and self._sync_is_due():
+        if self._written > self._synced and self._options.sync_is_due(self._clock, self._synced_at):
             self._sync()
         return self.durable_lsn
 
@@ -160,24 +146,6 @@ class RocksJournal:
             logger.error("the engine is read-only from LSN %d on: %s", self._written, error)
         self.read_only = True
         self._probe_at = self._clock() + _PROBE_SECONDS
-
-    def stop(self, error: OSError) -> None:
-        """Take no more calls after an error that nothing can mend but a new process."""
-        self.running = False
-        self._failure = error
-        logger.critical("the disk failed, the process must exit: %s", error)
-
-    def refuse(self) -> None:
-        """Raise what each call gets from a journal that is closed or has stopped.
-
-        Raises:
-            ShuttingDown: it is closed.
-            OSError: it has stopped at an earlier error.
-        """
-        if self._failure is not None:
-            message = f"the engine stopped at an earlier error ({self._failure.strerror}): restart the process"
-            raise OSError(self._failure.errno, message)
-        raise ShuttingDown("the engine is closed: open it again")
 
     def close(self) -> None:
         """Commit, sync, close the database and take no more calls."""
@@ -240,19 +208,11 @@ class RocksJournal:
         self.read_only = False
         logger.warning("the disk has space again: writes go on")
 
-    def _sync_is_due(self) -> bool:
-        if self._options.sync == "interval":
-            return (self._clock() - self._synced_at) * 1000 >= self._options.interval_ms
-        return self._options.sync == "batch"
-
     def _sync(self) -> None:
         begun = self._clock()
-        try:
+        # Where a sync fails, nobody knows what of the log is durable; a full disk is no better then.
+        with self.stopping_on_error():
             self._database.sync()
-        except OSError as error:
-            # Where a sync fails, nobody knows what of the log is durable; a full disk is no better then.
-            self.stop(error)
-            raise
         self._synced = self._written
         self._synced_at = self._clock()
         self._last_sync_s = self._synced_at - begun
