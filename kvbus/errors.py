@@ -43,8 +43,13 @@ class CorruptionError(KvbusError):
 
     def __init__(self, message: str, path: str, offset: int) -> None:
         super().__init__(f"{path} at byte {offset}: {message}")
+        self._message = message
         self.path = path
         self.offset = offset
+
+    def __reduce__(self) -> tuple[type[CorruptionError], tuple[str, str, int]]:
+        """Let it be told from one process to another: an exception is made again out of its arguments."""
+        return type(self), (self._message, self.path, self.offset)
 
 
 class PeerProtocolError(KvbusError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
 
 from kvbus.ports.worker import Argument, Result
@@ -36,7 +37,7 @@ def _do(job: Callable[[Argument], Result], argument: Argument, done: Callable[[R
         outcome = job(argument)
     except Exception as error:
         outcome = error
-    done(outcome)
+    done(deepcopy(outcome))
 
 
 NO_WORKER = HandWorker()

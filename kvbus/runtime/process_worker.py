@@ -39,14 +39,15 @@ class ProcessWorker:
         self, job: Callable[[Argument], Result], argument: Argument, done: Callable[[Result | Exception], object]
     ) -> None:
         """Do ``job(argument)`` in the process (see the port)."""
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=settle_in)
-        pool = self._pool
         try:
+            if self._pool is None:
+                self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=settle_in)
+            pool = self._pool
             future = pool.submit(job, argument)
-        except BrokenProcessPool:
+        except (BrokenProcessPool, OSError) as error:
+            # A pool whose process could not be started would keep the job, and do it beside the next one.
             self._pool = None
-            self._loop.call_soon(self._finish, done, WorkerDied("the worker process died before this job"))
+            self._loop.call_soon(self._finish, done, WorkerDied(f"no worker process for this job: {error}"))
             return
         future.add_done_callback(partial(self._ended, pool, done))
 

@@ -26,6 +26,7 @@ from kvbus.runtime.driver import Driver
 from kvbus.runtime.http import HttpServer, http_app, listen_http
 from kvbus.runtime.logs import configure_logs
 from kvbus.runtime.metrics import NodeCollector, registry_for
+from kvbus.runtime.open_files import raise_open_files_limit
 from kvbus.runtime.os_disk import OsDisk
 from kvbus.runtime.process_worker import ProcessWorker
 from kvbus.runtime.scheduler import Scheduler
@@ -50,6 +51,7 @@ def run_node(config: NodeConfig) -> int:
         CorruptionError: stored data are damaged.
     """
     configure_logs(config.name)
+    raise_open_files_limit()
     if not Path(config.data_dir).is_dir():
         raise ConfigError(f"[node] data_dir {config.data_dir!r} does not exist; create it: mkdir -p {config.data_dir}")
     server = Server(config)

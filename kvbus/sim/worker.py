@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
 from random import Random
 
@@ -73,4 +74,5 @@ class InlineWorker:
             outcome = job(argument) if life is self._life else WorkerDied("the worker died in the middle of a job")
         except Exception as error:
             outcome = error
-        self._deliver(partial(done, outcome))
+        # What comes from another process is a copy, and has to be one that can be made.
+        self._deliver(partial(done, deepcopy(outcome)))

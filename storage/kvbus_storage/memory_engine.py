@@ -15,7 +15,7 @@ from kvbus_storage.log.journal import Journal
 from kvbus_storage.log.payload import decode_applied, decode_batch, decode_keys, decode_range, encode_batch, encode_keys
 from kvbus_storage.log.recovery import LogTail, read_base, recover_log
 from kvbus_storage.log.rewrite import rewrite_log
-from kvbus_storage.lsm.levels import Levels
+from kvbus_storage.lsm.levels import Levels, Probes
 from kvbus_storage.lsm.manifest_format import manifest_number
 from kvbus_storage.lsm.view import View
 from kvbus_storage.memtable import Memtable, Undo
@@ -150,7 +150,7 @@ class MemoryEngine:
         """Return what there is now, to be read later; all of it is copied."""
         if not self._journal.running:
             self._journal.refuse()
-        return View(self._journal.applied_lsn, [self._table.copy()], Levels())
+        return View(self._journal.applied_lsn, [self._table.copy()], Levels(), Probes())
 
     def drop_range(self, start: bytes, end: bytes) -> Lsn:
         """Remove all keys from ``start`` up to ``end``, at once and durably (see the port)."""

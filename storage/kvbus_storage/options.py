@@ -13,6 +13,7 @@ from kvbus_storage.table.compression import Compression
 SyncPolicy = Literal["batch", "interval", "none"]
 
 _MIB = 1 << 20
+_LEAST_WAITING_BYTES = 64 * _MIB
 _POLICIES = ("batch", "interval", "none")
 _COMPRESSIONS = ("lz4", "zstd", "none")
 _LOWEST = {
@@ -127,6 +128,14 @@ class EngineOptions:
     def memtable_bytes(self) -> int:
         """Memory at which a memtable is full."""
         return self.memory_bytes // 8
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Memory that memtables which wait to be flushed may take before writes are refused.
+
+        A worker takes a moment to start, whatever the budget.
+        """
+        return max(self.memory_bytes, _LEAST_WAITING_BYTES)
 
     @property
     def tables_bytes(self) -> int:

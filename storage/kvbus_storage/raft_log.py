@@ -10,6 +10,7 @@ Source: FORMATS.md, "Log record"; the port, :mod:`kvbus.ports.raft_log`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 from kvbus.core.types import Lsn
@@ -28,8 +29,10 @@ from kvbus_storage.log.payload import (
 
 
 class Group:
-    """One group's log: ``entries[i]`` has index ``offset + 1 + i``; ``oldest`` is the first segment it has a part
-    in."""
+    """One group's log: ``entries[i]`` has index ``offset + 1 + i``.
+
+    ``oldest`` is the first segment that it has a part in, None where it has none.
+    """
 
     __slots__ = ("applied", "entries", "offset", "offset_term", "oldest", "state", "terms")
 
@@ -39,7 +42,7 @@ class Group:
         self.terms: list[int] = []
         self.entries: list[bytes] = []
         self.applied = 0
-        self.oldest = 0
+        self.oldest: int | None = None
 
     @property
     def last(self) -> int:
@@ -113,7 +116,7 @@ class RecoveredRaft:
 
     def _touch(self, number: int, segment: int) -> Group:
         group = self._group(number)
-        group.oldest = min(group.oldest or segment, segment)
+        group.oldest = segment if group.oldest is None else min(group.oldest, segment)
         return group
 
     def _group(self, number: int) -> Group:
@@ -265,17 +268,16 @@ class SegmentRaftLog:
         Raises:
             ReadOnly: the disk is full; the segments must stay.
         """
-        behind = {number: group for number, group in self._groups.items() if group.oldest < base}
+        behind = {
+            number: group for number, group in self._groups.items() if group.oldest is not None and group.oldest < base
+        }
         for number, group in behind.items():
             self._journal.check_writable()
+            undo = partial(setattr, group, "oldest", group.oldest)
+            group.oldest = self._journal.segment
             for kind, payload in _records(number, group):
-                self._journal.add(kind, payload, do_nothing)
+                self._journal.add(kind, payload, undo)
         return bool(behind)
-
-    def left_segments_before(self, base: int) -> None:
-        """Note that what :meth:`leave_segments_before` wrote is durable."""
-        for group in self._groups.values():
-            group.oldest = max(group.oldest, base)
 
     def _known(self, number: int) -> Group:
         return self._groups.get(number) or Group()
@@ -283,7 +285,8 @@ class SegmentRaftLog:
     def _writable(self, number: int) -> Group:
         self._journal.check_writable()
         group = self._groups.setdefault(number, Group())
-        group.oldest = group.oldest or self._journal.segment
+        if group.oldest is None:
+            group.oldest = self._journal.segment
         return group
 
     def _add_state(self, number: int, group: Group, undo: Callable[[], None]) -> Lsn:
@@ -306,10 +309,13 @@ def _trim(group: Group, index: int, term: int) -> None:
 
 
 def _records(number: int, group: Group) -> Iterator[tuple[Kind, bytes]]:
-    """Yield the log records that say all of a group but what it has applied."""
+    """Yield the log records that say all of a group but what it has applied.
+
+    Entries are said even where there are none: a replay that begins in the middle of the log may have met some that
+    were discarded.
+    """
     yield Kind.RAFT_STATE, _encode_state(number, group)
-    if group.entries:
-        yield Kind.RAFT_ENTRY, encode_entries(number, group.offset + 1, group.terms, group.entries)
+    yield Kind.RAFT_ENTRY, encode_entries(number, group.offset + 1, group.terms, group.entries)
 
 
 def _encode_state(number: int, group: Group) -> bytes:

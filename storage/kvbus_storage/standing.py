@@ -2,7 +2,7 @@
 
 ::
 
-    running ──full disk──▶ read-only ──space again──▶ running
+    running ──no room──▶ read-only ──room again──▶ running
        └────any other disk error──▶ stopped, for good
 """
 
@@ -16,30 +16,38 @@ from kvbus.errors import ReadOnly, ShuttingDown
 
 logger = logging.getLogger(__name__)
 
-FULL_MESSAGE = "the disk is full: free space, and writes go on by themselves; reads go on meanwhile"
-
 
 class Standing:
     """The state that the journals of all engines share; ``running`` is False once it is closed or has stopped."""
 
-    __slots__ = ("_failure", "read_only", "running")
+    __slots__ = ("_failure", "_mend", "read_only", "running")
 
     def __init__(self) -> None:
         self.running = True
         self.read_only = False
+        self._mend = ""
         self._failure: OSError | None = None
 
     def check_writable(self) -> None:
         """Refuse a write that could not be kept.
 
         Raises:
-            ReadOnly: the disk is full.
+            ReadOnly: there is no room for it now.
             OSError, ShuttingDown: as :meth:`refuse`.
         """
         if not self.running:
             self.refuse()
         if self.read_only:
-            raise ReadOnly(FULL_MESSAGE)
+            raise self.refusal()
+
+    def take_no_writes(self, mend: str) -> None:
+        """Be read-only until ``read_only`` is taken back; writers are told ``mend``."""
+        self.read_only = True
+        self._mend = mend
+
+    def refusal(self) -> ReadOnly:
+        """Return what a writer is told while the engine is read-only."""
+        return ReadOnly(self._mend)
 
     @contextmanager
     def stopping_on_error(self) -> Generator[None, None, None]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 from collections.abc import Callable, Generator
+from copy import deepcopy
 from random import Random
 
 import pytest
 
-from kvbus.errors import WorkerDied
+from kvbus.errors import CorruptionError, KvbusError, WorkerDied
 from kvbus.ports.worker import Worker
 from kvbus.runtime.process_worker import ProcessWorker
 from kvbus.sim.timeline import Timeline
@@ -24,6 +26,10 @@ def doubled(number: int) -> int:
     if number < 0:
         raise ValueError(f"{number} is negative")
     return 2 * number
+
+
+def meet_damage(number: int) -> int:
+    raise CorruptionError("the block fails its check", "table-00000001", number)
 
 
 def die(number: int) -> int:
@@ -97,3 +103,50 @@ def test_after_a_close_nothing_is_told(bench: tuple[Worker, Pass]) -> None:
     looks = iter(range(20))
     pass_time(lambda: next(looks, None) is None if isinstance(worker, ProcessWorker) else False)
     assert found == []
+
+
+def test_damage_that_a_job_meets_is_handed_over_with_its_place(bench: tuple[Worker, Pass]) -> None:
+    worker, pass_time = bench
+    found: list[int | Exception] = []
+    worker.submit(meet_damage, 7, found.append)
+    worker.submit(doubled, 1, found.append)
+    pass_time(lambda: len(found) == 2)
+    assert isinstance(found[0], CorruptionError)
+    assert (found[0].path, found[0].offset) == ("table-00000001", 7)
+    assert str(found[0]) == "table-00000001 at byte 7: the block fails its check"
+    assert found[1] == 2
+
+
+def test_every_error_of_ours_can_go_from_one_process_to_another() -> None:
+    for kind in every_kind(KvbusError):
+        error = CorruptionError("bad", "file", 3) if issubclass(kind, CorruptionError) else kind("what is wrong")
+        copied = deepcopy(error)
+        assert (type(copied), str(copied), vars(copied)) == (type(error), str(error), vars(error))
+
+
+def every_kind(kind: type[KvbusError]) -> list[type[KvbusError]]:
+    return [kind, *(each for heir in kind.__subclasses__() for each in every_kind(heir))]
+
+
+def test_a_process_that_cannot_be_started_is_a_dead_one() -> None:
+    found: list[int | Exception] = []
+
+    async def run_out_of_files() -> None:
+        worker = ProcessWorker()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        opened = os.dup(0)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (opened, hard))
+        try:
+            worker.submit(doubled, 1, found.append)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            os.close(opened)
+        worker.submit(doubled, 2, found.append)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while len(found) < 2:
+                await asyncio.sleep(0.005)
+        worker.close()
+
+    asyncio.run(run_out_of_files())
+    assert isinstance(found[0], WorkerDied)
+    assert found[1] == 4

@@ -50,14 +50,14 @@ class LateWorker(HandWorker):
     def __init__(self) -> None:
         super().__init__()
         self.results: list[Callable[[], object]] = []
-        self._obituaries: list[Callable[[], object]] = []
+        self._tellers: list[Callable[[Exception], object]] = []
 
     def submit(
         self, job: Callable[[Argument], Result], argument: Argument, done: Callable[[Result | Exception], object]
     ) -> None:
         def keep(outcome: Result | Exception) -> None:
             self.results.append(partial(done, outcome))
-            self._obituaries.append(partial(done, WorkerDied("the worker died in the middle of a job")))
+            self._tellers.append(done)
 
         super().submit(job, argument, keep)
 
@@ -73,16 +73,20 @@ class LateWorker(HandWorker):
         """Tell what became of the oldest job of which that is not told yet; say whether there was one."""
         if not self.results:
             return False
-        self._obituaries.pop(0)
+        self._tellers.pop(0)
         self.results.pop(0)()
         return True
 
     def die(self) -> bool:
         """Tell of the oldest job that the worker died, whatever it has written; say whether there was one."""
+        return self.fail(WorkerDied("the worker died in the middle of a job"))
+
+    def fail(self, error: Exception) -> bool:
+        """Tell of the oldest job that it failed, whatever it has written; say whether there was one."""
         if not self.results and not self.do():
             return False
         self.results.pop(0)
-        self._obituaries.pop(0)()
+        self._tellers.pop(0)(error)
         return True
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from random import Random
 
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 from kvbus.sim.disk import MemoryDisk
 from kvbus_storage import EngineOptions
 from kvbus_storage.lsm.compaction import CompactionTask, Input, compact
+from kvbus_storage.lsm.drops import Drop, hidden_by
 from kvbus_storage.lsm.levels import Levels, Probes
 from kvbus_storage.lsm.merge import Chunk, merge
-from kvbus_storage.lsm.picking import Compaction, Picker, new_guards
+from kvbus_storage.lsm.picking import Compaction, Picker, fitting_guards
 from kvbus_storage.removed import REMOVED
 from kvbus_storage.table.cache import BlockCache
 from kvbus_storage.table.output import OutputPlan, write_tables
@@ -99,7 +101,7 @@ class Tables:
             self._next += len(metas) + 1
             added = [(picked.to, 0, open_table(self.disk, meta, self._cache)) for meta in metas]
             self.levels = self.levels.changed(added, [table.number for table in picked.tables])
-        self.levels = self.levels.changed((), (), new_guards(self.levels, OPTIONS.guard_bytes))
+        self.levels = self.levels.changed((), (), fitting_guards(self.levels, OPTIONS))
 
     def state(self) -> Entries:
         chunks = merge(self.levels.scan(LOWEST, HIGHEST))
@@ -249,8 +251,26 @@ def test_hidden_range_is_left_out_of_what_a_compaction_writes() -> None:
 def test_guards_part_level_1_into_pieces_of_about_their_size() -> None:
     tables = Tables()
     tables.add(1, {b"%04d" % key: bytes(30) for key in range(1000)})
-    guards = new_guards(tables.levels, 5000)
+    options = replace(OPTIONS, guard_bytes=5000, level1_bytes=50_000)
+    guards = fitting_guards(tables.levels, options)
     tables.levels = tables.levels.changed((), (), guards)
-    assert new_guards(tables.levels, 5000) == []
+    assert fitting_guards(tables.levels, options) == guards
     size = sum(table.meta.size_bytes for table in tables.levels.tables())
     assert size / 8000 < len(guards) + 1 < size / 4000
+
+
+def test_guards_of_keys_that_are_loaded_no_more_go() -> None:
+    tables, picker = Tables(), Picker(OPTIONS)
+    for number in range(60):
+        tables.add(0, {b"%06d" % key: bytes(30) for key in range(number * 100, number * 100 + 100)})
+        while (picked := picker.pick(tables.levels)) is not None:
+            tables.compact(picked)
+    assert len(tables.levels.guards) <= 4 * OPTIONS.level1_bytes // OPTIONS.guard_bytes
+
+
+def test_dropped_keys_in_ranges_apart_from_a_table_are_not_noted() -> None:
+    tables = Tables()
+    tables.add(1, {b"c": b"1", b"d": b"2"})
+    (meta,) = [table.meta for table in tables.levels.tables()]
+    drops = [Drop(meta.lsn + 1, start, end) for start, end in ((b"a", b"c"), (b"d", b"e"), (b"d0", b"e"))]
+    assert hidden_by(drops, [meta]) == [(meta.number, b"d", b"e")]

@@ -100,3 +100,72 @@ def test_overlapping_or_damaged_files_change_nothing(worker: HandWorker) -> None
     assert [name for name in disk.list() if "table" in name] == []
     with pytest.raises(FileNotFoundError):
         engine.ingest(["three"], lambda outcome: None)
+
+
+@pytest.mark.parametrize("is_flushed", [False, True])
+def test_a_key_that_was_removed_before_does_not_hide_what_comes(worker: HandWorker, is_flushed: bool) -> None:
+    disk = MemoryDisk()
+    engine = open_lsm(disk, EngineOptions(), worker)
+    engine.apply([b"a007"], [b"old"])
+    engine.purge([b"a007"])
+    if is_flushed:
+        engine.flush()
+        while worker.work():
+            pass
+    deliver(disk, "incoming", records_of("a"))
+    assert ingested(engine, worker, "incoming") is None
+    assert engine.get(b"a007") == b"7" * 9
+    engine.apply([b"z"], [b"1"])
+    engine.flush()
+    while worker.work():
+        pass
+    assert open_lsm(disk.kill(), EngineOptions(), worker).get(b"a007") == b"7" * 9
+
+
+def test_a_range_that_is_dropped_while_they_come_stays_dropped(worker: HandWorker) -> None:
+    disk = MemoryDisk()
+    engine = open_lsm(disk, EngineOptions(), worker)
+    deliver(disk, "incoming", records_of("a"))
+    told: list[Exception | None] = []
+    engine.ingest(["incoming"], told.append)
+    engine.drop_range(b"a050", b"b")
+    for _ in range(2):
+        while worker.work():
+            pass
+        assert told == [None]
+        assert (
+            len(list(engine.scan(LOWEST, HIGHEST)))
+            == len(list(open_lsm(disk.kill(), EngineOptions(), worker).scan(b"", b"z")))
+            == 50
+        )
+        engine.purge([b"z"])
+        engine.flush()
+
+
+def test_a_power_cut_that_loses_numbers_does_not_save_them_from_a_later_drop(worker: HandWorker) -> None:
+    disk, options = MemoryDisk(), EngineOptions(sync="none")
+    engine = open_lsm(disk, options, worker)
+    for number in range(10):
+        engine.apply([b"own%d" % number], [b"x"])
+        engine.commit()
+    deliver(disk, "incoming", records_of("a"))
+    assert ingested(engine, worker, "incoming") is None
+    for image in disk.images():
+        engine = open_lsm(image, options, worker)
+        engine.drop_range(b"a", b"b")
+        assert list(engine.scan(b"a", b"b")) == []
+
+
+def test_damage_in_their_range_is_told(worker: HandWorker) -> None:
+    disk = MemoryDisk()
+    engine = open_lsm(disk, EngineOptions(compression="none"), worker)
+    engine.apply([b"a1"], [b"x" * 50])
+    engine.flush()
+    while worker.work():
+        pass
+    (name,) = [name for name in disk.list() if name.startswith("table")]
+    disk.files[name].data[30] ^= 0xFF
+    engine.apply([b"z"], [b"1"])
+    engine.flush()
+    deliver(disk, "incoming", records_of("a"))
+    assert isinstance(ingested(engine, worker, "incoming"), CorruptionError)

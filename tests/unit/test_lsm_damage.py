@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from kvbus.errors import ConfigError, CorruptionError
-from kvbus.sim.disk import MemoryDisk
+from kvbus.sim.disk import MemoryDisk, PowerCut
 from kvbus_storage import EngineOptions
-from tests.unit.lsm_workload import HIGHEST, LOWEST, State, opened, settle, state_of
+from tests.unit.lsm_workload import HIGHEST, LOWEST, State, drain, opened, settle, state_of
 
 OPTIONS = EngineOptions(
     memory_bytes=1 << 20, block_bytes=64, table_bytes=1024, level0_runs=2, level1_bytes=1 << 20, compression="lz4"
@@ -248,3 +248,69 @@ def crc_of(data: bytes) -> bytes:
         for _ in range(8):
             crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
     return (crc ^ 0xFFFFFFFF).to_bytes(4, "little")
+
+
+def table_names(disk: MemoryDisk) -> list[str]:
+    return [name for name in disk.list() if name.startswith("table-")]
+
+
+def test_table_that_cannot_be_opened_is_damage_to_an_explanation_too() -> None:
+    disk = MemoryDisk()
+    engine, worker = opened(disk, OPTIONS)
+    engine.apply([b"a", b"c"], [b"1", b"2"])
+    engine.flush()
+    drain(worker)
+    (name,) = table_names(disk)
+    disk.files[name].data[-100] ^= 0xFF
+    engine, _ = opened(disk.kill(), OPTIONS)
+    for look_up in (engine.get, engine.explain):
+        with pytest.raises(CorruptionError, match="index fails its check"):
+            look_up(b"a")
+
+
+def test_level_0_stays_shallow_above_a_damaged_table() -> None:
+    disk = MemoryDisk()
+    engine, worker = opened(disk, OPTIONS)
+
+    def flush(number: int) -> None:
+        engine.apply([b"%03d" % key for key in range(100)], [b"%d" % number] * 100)
+        engine.flush()
+        settle(engine, worker)
+
+    flush(0)
+    (name,) = table_names(disk)
+    disk.files[name].data[5] ^= 0xFF
+    for number in range(1, 40):
+        flush(number)
+    stats = engine.stats()
+    assert (stats["damaged_tables"], stats["maintenance_failures"]) == (1, 1)
+    assert stats["level0_depth"] <= 2 * OPTIONS.level0_runs
+    assert engine.multi_get([b"000", b"099"]) == [b"39", b"39"]
+
+
+def test_start_that_was_cut_short_beside_a_damaged_table_can_be_made_again() -> None:
+    options = EngineOptions(memory_bytes=1 << 20, segment_bytes=4096)
+    disk = MemoryDisk()
+    engine, worker = opened(disk, options)
+    engine.apply([b"a", b"c"], [b"1", b"2"])
+    engine.flush()
+    drain(worker)
+    for number in range(60):
+        engine.apply([b"k%03d" % number], [bytes(8000)])
+        engine.commit()
+    disk = disk.kill()
+    (name,) = table_names(disk)
+    disk.files[name].data[-100] ^= 0xFF
+
+    def cut() -> None:
+        if table_names(disk) != [name]:
+            raise PowerCut
+
+    disk.on_step = cut
+    with pytest.raises(PowerCut):
+        opened(disk, options)
+    disk = disk.kill()
+    for _ in range(2):
+        engine, _ = opened(disk, options)
+        assert engine.get(b"k059") == bytes(8000)
+        disk = disk.kill()

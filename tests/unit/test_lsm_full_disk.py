@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from errno import EMFILE, ENFILE
 from random import Random
 
 import pytest
@@ -191,3 +193,72 @@ def test_failing_disk_stops_the_engine_in_the_middle_of_maintenance() -> None:
                 worker.work()
             with pytest.raises(OSError, match="restart the process"):
                 engine.get(b"k")
+
+
+def test_start_on_a_full_disk_reads_where_groups_have_to_be_carried_over() -> None:
+    options = replace(OPTIONS, segment_bytes=4096)
+    disk = MemoryDisk()
+    engine, _ = opened(disk, options)
+    engine.raft_log.append(7, 1, [1] * 20, [bytes(3000)] * 20)
+    for number in range(60):
+        engine.apply([b"k%03d" % number], [bytes(8000)])
+        engine.commit()
+    for room in range(0, 400_000, 20_000):
+        image = disk.kill()
+        fill(image, room)
+        again, _ = opened(image, options)
+        assert (again.get(b"k000"), again.raft_log.last_index(7)) == (bytes(8000), 20)
+
+
+def test_flush_that_has_no_room_for_what_groups_carry_over_is_not_repeated_at_each_look() -> None:
+    disk, clock = MemoryDisk(), Clock()
+    engine, worker = opened(disk, OPTIONS, clock)
+    engine.raft_log.append(7, 1, [1] * 50, [bytes(4000)] * 50)
+    engine.apply([b"a"], [bytes(100_000)])
+    engine.flush()
+    fill(disk, 150_000)
+    jobs = 0
+    for _ in range(20):
+        engine.flush_due()
+        jobs += worker.work()
+    assert jobs <= 2
+    make_room(disk, clock, engine)
+    settle(engine, worker)
+    assert engine.stats()["flushes"] == 1
+
+
+@pytest.mark.parametrize("number", [EMFILE, ENFILE])
+def test_job_that_may_open_no_more_files_is_tried_again(number: int) -> None:
+    disk, clock = MemoryDisk(), Clock()
+    engine, worker = opened(disk, OPTIONS, clock)
+    engine.apply([b"a"], [b"1"])
+    engine.flush()
+    worker.fail(OSError(number, "Too many open files"))
+    assert engine.get(b"a") == b"1"
+    clock.now_s += 2
+    settle(engine, worker)
+    assert engine.stats()["flushes"] == 1
+
+
+def test_writes_are_refused_while_what_waits_takes_all_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kvbus_storage.options._LEAST_WAITING_BYTES", 0)
+    disk = MemoryDisk()
+    engine, worker = opened(disk, OPTIONS)
+    rests: list[float] = []
+
+    def write_on() -> None:
+        for number in range(200):
+            engine.apply([b"%05d" % number], [bytes(10_000)])
+            engine.commit()
+            rests.append(engine.rest_seconds)
+
+    with pytest.raises(ReadOnly, match="too much waits to be flushed"):
+        write_on()
+    assert rests == sorted(rests)
+    assert max(rests) == pytest.approx(0.064)
+    assert engine.stats()["memory_bytes"] < 1.25 * OPTIONS.memory_bytes
+    count = engine.stats()["keys"]
+    settle(engine, worker)
+    engine.apply([b"more"], [b"1"])
+    engine.commit()
+    assert len(state_of(engine)) == count + 1

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from kvbus.errors import ShuttingDown
+from kvbus.ports.worker import Argument, Result
 from kvbus.sim.disk import MemoryDisk
-from kvbus_storage import EngineOptions, LsmEngine
+from kvbus_storage import EngineOptions, LsmEngine, open_lsm
 from tests.unit.lsm_workload import HIGHEST, LOWEST, TINY, Clock, LateWorker, drain, opened, settle, state_of
 
 PLAIN = EngineOptions(memory_bytes=1 << 20)
@@ -245,3 +247,84 @@ def test_compaction_rests_for_its_share_of_time() -> None:
     assert not engine.compact_due()
     clock.now_s += 60
     assert engine.compact_due()
+
+
+def test_files_that_a_dead_worker_did_not_remove_go_with_the_next_sweep() -> None:
+    disk = MemoryDisk()
+    engine, worker = opened(disk, PLAIN)
+    put(engine, b"a")
+    engine.flush()
+    worker.work()
+    worker.die()
+    put(engine, b"b")
+    engine.flush()
+    settle(engine, worker)
+    assert [name for name in disk.list() if name.startswith("log-")] == ["log-00000003"]
+
+
+def test_worker_that_takes_no_job_is_asked_again() -> None:
+    class Refusing(LateWorker):
+        refuses = True
+
+        def submit(
+            self, job: Callable[[Argument], Result], argument: Argument, done: Callable[[Result | Exception], object]
+        ) -> None:
+            if self.refuses:
+                raise BlockingIOError(11, "Resource temporarily unavailable")
+            super().submit(job, argument, done)
+
+    worker = Refusing()
+    engine = open_lsm(MemoryDisk(), PLAIN, worker)
+    put(engine, b"a")
+    with pytest.raises(BlockingIOError):
+        engine.flush()
+    worker.refuses = False
+    settle(engine, worker)
+    assert engine.stats()["flushes"] == 1
+
+
+def test_age_counts_for_what_a_start_found_in_the_log() -> None:
+    disk, clock = MemoryDisk(), Clock()
+    engine, _ = opened(disk, PLAIN)
+    put(engine, b"a")
+    engine, worker = opened(disk.kill(), PLAIN, clock)
+    assert not engine.flush_due()
+    clock.now_s += PLAIN.segment_age_s
+    assert engine.flush_due()
+    settle(engine, worker)
+    assert engine.stats()["memtable_bytes"] == 0
+
+
+def test_space_of_dropped_keys_is_given_back() -> None:
+    options = replace(PLAIN, level0_runs=2)
+    many = tuple(b"%05d" % key for key in range(1000))
+
+    def compacted() -> tuple[LsmEngine, LateWorker]:
+        _, engine, worker = flushed(many, many, options=options)
+        settle(engine, worker)
+        return engine, worker
+
+    engine, worker = compacted()
+    engine.drop_range(b"", b"00500")
+    engine.drop_range(b"00500", b"1")
+    settle(engine, worker)
+    assert engine.stats()["table_bytes"] == 0
+    engine, worker = compacted()
+    before = engine.stats()["table_bytes"]
+    engine.drop_range(b"", b"00999")
+    settle(engine, worker)
+    assert engine.stats()["table_bytes"] < before / 5
+    assert engine.stats()["keys"] == 1
+    _, engine, worker = flushed(many, many, options=options)
+    engine.compact()
+    worker.do()
+    engine.drop_range(b"", b"1")
+    settle(engine, worker)
+    assert engine.stats()["table_bytes"] == 0
+
+
+def test_reads_of_a_snapshot_count_as_all_reads_do() -> None:
+    disk, _, _ = flushed((b"a",))
+    engine, _ = opened(disk.kill(), PLAIN)
+    engine.snapshot().get(b"a")
+    assert (engine.stats()["cache_hits"], engine.stats()["cache_misses"]) == (0, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 import pytest
@@ -14,6 +14,7 @@ from kvbus.ports.raft_log import HardState
 from kvbus.sim.disk import MemoryDisk
 from kvbus_storage import EngineOptions, open_engine, open_lsm
 from kvbus_storage.log.format import segment_name
+from kvbus_storage.options import SyncPolicy
 from kvbus_storage.raft_log import SegmentRaftLog
 from tests.workers import HandWorker
 
@@ -245,3 +246,78 @@ def test_a_log_that_lacks_a_groups_beginning_is_damaged(monkeypatch: pytest.Monk
         engine.commit()
     with pytest.raises(CorruptionError, match="entries of group 2 up to 2 are missing"):
         open_lsm(disk, SMALL, worker)
+
+
+def test_a_group_that_came_before_the_first_segment_survives_its_removal() -> None:
+    disk, worker = MemoryDisk(), HandWorker()
+    engine = open_lsm(disk, SMALL, worker)
+    log = engine.raft_log
+    log.append(7, 1, [1, 1], [b"a", b"b"])
+    engine.flush()
+    log.save_hard_state(7, HardState(1, 2))
+    engine.commit()
+    while worker.work():
+        pass
+    log = open_lsm(disk.kill(), SMALL, worker).raft_log
+    assert (log.last_index(7), log.hard_state(7)) == (2, HardState(1, 2))
+
+
+def test_entries_that_a_trim_discarded_stay_gone_when_their_history_goes() -> None:
+    disk, worker = MemoryDisk(), HandWorker()
+    engine = open_lsm(disk, SMALL, worker)
+    engine.apply([b"k"], [b"v"])
+    engine.commit()
+    log = engine.raft_log
+    log.append(7, 1, [1, 1, 1], [b"a", b"b", b"c"])
+    engine.flush()
+    log.append(7, 4, [1], [b"stale"])
+    log.trim(7, 3, 6)
+    engine.commit()
+    while worker.work():
+        pass
+    log = open_lsm(disk.kill(), SMALL, worker).raft_log
+    assert (log.last_index(7), log.term(7, 3)) == (3, 6)
+
+
+@pytest.mark.parametrize("sync", ["interval", "none"])
+@pytest.mark.parametrize("engine_name", ENGINES)
+def test_a_vote_is_durable_once_it_counts_whatever_the_durability_setting(engine_name: str, sync: SyncPolicy) -> None:
+    options = replace(SMALL, sync=sync, interval_ms=10**9)
+
+    def opened(disk: MemoryDisk) -> Engine:
+        return open_lsm(disk, options, HandWorker()) if engine_name == "lsm" else open_engine(disk, options)
+
+    disk = MemoryDisk()
+    engine = opened(disk)
+    lsn = engine.raft_log.save_hard_state(7, HardState(3, 2))
+    assert engine.commit() >= lsn
+    for image in disk.images():
+        assert opened(image).raft_log.hard_state(7) == (3, 2)
+
+
+@pytest.mark.parametrize("sync", ["interval", "none"])
+def test_what_groups_carry_over_to_a_new_segment_is_durable_before_the_old_one_goes(sync: SyncPolicy) -> None:
+    options = replace(SMALL, sync=sync, interval_ms=10**9)
+    disk, worker = MemoryDisk(), HandWorker()
+    engine = open_lsm(disk, options, worker)
+    engine.raft_log.append(7, 1, [1, 3], [b"a", b"b"])
+    engine.flush()
+    while worker.work():
+        pass
+    for image in disk.images():
+        assert open_lsm(image, options, HandWorker()).raft_log.last_index(7) == 2
+
+
+def test_groups_that_keep_more_than_a_segment_call_for_no_flush_after_flush() -> None:
+    worker = HandWorker()
+    engine = open_lsm(MemoryDisk(), SMALL, worker)
+    for index in range(1, 101):
+        engine.raft_log.append(7, index, [1], [bytes(1000)])
+    engine.commit()
+    for _ in range(50):
+        engine.commit()
+        engine.flush_due()
+        engine.compact_due()
+        while worker.work():
+            pass
+    assert engine.stats()["flushes"] == 1

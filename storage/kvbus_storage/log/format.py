@@ -44,6 +44,10 @@ class Kind(IntEnum):
     APPLIED = 7
 
 
+VOTES = frozenset((Kind.RAFT_ENTRY, Kind.RAFT_STATE))
+"""What other members of a Raft group rely on: synced by each commit, whatever the durability setting."""
+
+
 @dataclass(frozen=True, slots=True)
 class SegmentHeader:
     """The first bytes of a segment, which tie it to the one before."""

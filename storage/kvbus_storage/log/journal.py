@@ -11,17 +11,20 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from kvbus.core.types import Lsn
-from kvbus.errors import ReadOnly
 from kvbus.ports.disk import Disk
-from kvbus_storage.disk_full import is_disk_full
 from kvbus_storage.log.commit_log import FILL_STEP_BYTES, CommitLog
-from kvbus_storage.log.format import HEADER_BYTES, Kind
+from kvbus_storage.log.format import HEADER_BYTES, VOTES, Kind
 from kvbus_storage.log.recovery import LogTail
 from kvbus_storage.options import EngineOptions
-from kvbus_storage.standing import FULL_MESSAGE, Standing
+from kvbus_storage.room import is_lack_of_room, mend_of
+from kvbus_storage.standing import Standing
 
 logger = logging.getLogger(__name__)
 
+_CROWDED = (
+    "too much waits to be flushed: the process beside the node is held up or ends again and again, see the node's log; "
+    "writes go on by themselves when it has caught up"
+)
 _PROBE_NAME = "space.tmp"
 _PROBE_BYTES = 1 << 20
 _PROBE_SECONDS = 1.0
@@ -31,11 +34,14 @@ class Journal(Standing):
     """The commit log of one engine, with a queue before it."""
 
     __slots__ = (
+        "_carried_bytes",
         "_clock",
         "_closed",
         "_commits",
         "_disk",
         "_failed_batches",
+        "_is_crowded",
+        "_is_full",
         "_kinds",
         "_last_sync_s",
         "_log",
@@ -74,6 +80,8 @@ class Journal(Standing):
         self._payloads: list[bytes] = []
         self._undos: list[Callable[[], None]] = []
         self._closed = False
+        self._is_crowded = self._is_full = False
+        self._carried_bytes = 0
         self._synced_at = self._opened_at = clock()
         self._probe_at = 0.0
         self._last_sync_s = 0.0
@@ -104,9 +112,14 @@ class Journal(Standing):
         """Whether anything was written to the open segment."""
         return self._log.segment_bytes > HEADER_BYTES
 
-    def is_old(self) -> bool:
-        """Say whether the open segment has reached the age at which it is closed."""
-        return self._log.is_open and self._clock() - self._opened_at >= self._options.segment_age_s
+    @property
+    def fresh_bytes(self) -> int:
+        """Bytes in the open segment but for those that were only carried over from older ones."""
+        return self._log.segment_bytes - self._carried_bytes
+
+    def is_old(self, *, has_closed: bool = False) -> bool:
+        """Say whether the open segment, or closed ones that a start has found, are old enough to be flushed."""
+        return (self._log.is_open or has_closed) and self._clock() - self._opened_at >= self._options.segment_age_s
 
     def add(self, kind: Kind, payload: bytes, undo: Callable[[], None]) -> Lsn:
         """Queue one record; the caller has called :meth:`check_writable` before it changed its memory.
@@ -122,19 +135,34 @@ class Journal(Standing):
     def commit(self) -> Lsn:
         """Write and, as the durability setting says, sync all that is queued; return the new ``durable_lsn``.
 
+        What a Raft group may never forget is synced whatever the setting says.
+
         Raises:
             ReadOnly: the disk is full; what was queued has been taken back.
             OSError: a write or a sync failed; fatal.
         """
         if not self.running:
             self.refuse()
+        votes = False
         if self._payloads:
+            votes = self._options.sync != "batch" and not VOTES.isdisjoint(self._kinds)
             self._append_queued()
-        elif self.read_only and self._clock() >= self._probe_at:
+        elif self._is_full and self._clock() >= self._probe_at:
             self._look_for_space()
-        if self._options.sync_is_due(self._clock, self._synced_at):
+        if votes or self._options.sync_is_due(self._clock, self._synced_at):
             self.sync()
         return self.durable_lsn
+
+    def carry(self) -> None:
+        """Commit and sync what older segments hold and was queued anew; it does not make the open segment full.
+
+        Raises:
+            ReadOnly, OSError: as :meth:`commit`.
+        """
+        before = self._log.segment_bytes
+        self.commit()
+        self.sync()
+        self._carried_bytes += self._log.segment_bytes - before
 
     def turn(self) -> tuple[int, int]:
         """Close the open segment, open the next one, and return the closed one's number and end; nothing may be queued.
@@ -148,11 +176,12 @@ class Journal(Standing):
         with self.stopping_on_error():
             self._log.sync()
         self._log.release(keeps_fill=True)
+        self._carried_bytes = 0
         closed = self._log.segment, self._log.tail.end
         try:
             self._log.open_next()
         except OSError as error:
-            if not is_disk_full(error):
+            if not is_lack_of_room(error):
                 self.stop(error)
                 raise
             self.fill_up(error)
@@ -172,7 +201,7 @@ class Journal(Standing):
         try:
             self._log.mark_end()
         except OSError as error:
-            if not is_disk_full(error):
+            if not is_lack_of_room(error):
                 self.stop(error)
                 raise
             # There is no room for the mark; the next segment's header will say where this one ends.
@@ -229,9 +258,18 @@ class Journal(Standing):
             "read_only": int(self.read_only),
         }
 
+    def crowd(self, is_crowded: bool) -> None:
+        """Take no writes while so much waits to be flushed that memory has no room for more."""
+        if is_crowded and not self._is_crowded:
+            self.take_no_writes(_CROWDED)
+            logger.error("the engine is read-only from LSN %d on: %s", self.applied_lsn, _CROWDED)
+        self._is_crowded = is_crowded
+        self.read_only = self._is_full or is_crowded
+
     def fill_up(self, error: OSError) -> None:
-        """Take no writes until there is space again."""
-        self.read_only = True
+        """Take no writes until there is room again."""
+        self._is_full = True
+        self.take_no_writes(mend_of(error))
         self._probe_at = self._clock() + _PROBE_SECONDS
         logger.error("the engine is read-only from LSN %d on: %s", self.applied_lsn, error)
 
@@ -240,11 +278,11 @@ class Journal(Standing):
         try:
             self._log.append(self._kinds, self._payloads)
         except OSError as error:
-            if not is_disk_full(error):
+            if not is_lack_of_room(error):
                 self.stop(error)
                 raise
             self._refuse_queued(error)
-            raise ReadOnly(FULL_MESSAGE) from error
+            raise self.refusal() from error
         if not had_segment:
             self._opened_at = self._clock()
         self._commits += 1
@@ -274,16 +312,16 @@ class Journal(Standing):
             self._disk.remove(_PROBE_NAME)
             return
         except OSError as error:
-            if is_disk_full(error):
+            if is_lack_of_room(error):
                 return
             self.stop(error)
             raise
         try:
             file.append(bytes(_PROBE_BYTES))
-            self.read_only = False
-            logger.warning("the disk has space again: writes go on")
+            self._is_full, self.read_only = False, self._is_crowded
+            logger.warning("the disk has room again")
         except OSError as error:
-            if not is_disk_full(error):
+            if not is_lack_of_room(error):
                 self.stop(error)
                 raise
         finally:

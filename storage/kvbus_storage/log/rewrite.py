@@ -11,10 +11,10 @@ from itertools import chain
 
 from kvbus.core.columns import pack_column
 from kvbus.ports.disk import Disk
-from kvbus_storage.disk_full import is_disk_full
 from kvbus_storage.log.commit_log import CommitLog
 from kvbus_storage.log.format import BASE_NAME, Kind, encode_base, segment_name
 from kvbus_storage.log.recovery import LogTail
+from kvbus_storage.room import is_lack_of_room
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def rewrite_log(
                 log.seal()
         log.seal()
     except OSError as error:
-        if not is_disk_full(error):
+        if not is_lack_of_room(error):
             raise
         logger.warning("the disk is too full to rewrite the log of %d bytes; it stays as it is", tail.log_bytes)
         log.release()
@@ -54,7 +54,7 @@ def rewrite_log(
     try:
         disk.replace(BASE_NAME, encode_base(first))
     except OSError as error:
-        if not is_disk_full(error):
+        if not is_lack_of_room(error):
             raise
         logger.warning(
             "the disk is too full to shorten the log of %d bytes; the next start tries again", log.tail.log_bytes

@@ -8,11 +8,11 @@ from contextlib import suppress
 
 from kvbus.errors import CorruptionError
 from kvbus.ports.disk import Disk
-from kvbus_storage.disk_full import is_disk_full
 from kvbus_storage.format_error import FormatError
 from kvbus_storage.lsm.levels import Levels
 from kvbus_storage.lsm.manifest import Manifest, apply_all, read_manifest, start_manifest
 from kvbus_storage.lsm.manifest_format import AddedTable, Edit, manifest_name
+from kvbus_storage.room import is_lack_of_room
 from kvbus_storage.table.cache import BlockCache
 from kvbus_storage.table.format import table_name, table_number
 from kvbus_storage.table.table import DamagedTable, open_table, open_table_or_damage
@@ -57,10 +57,10 @@ class Catalog:
         try:
             self._roll()
         except OSError as error:
-            if not is_disk_full(error):
+            if not is_lack_of_room(error):
                 raise
             logger.warning("the disk is too full for a new manifest; the old one still counts")
-        self.remove_leftovers()
+        self.next_number = max(self.next_number, self.remove_leftovers() + 1)
 
     def install(self, edit: Edit) -> None:
         """Make ``edit`` so: open what it adds, write it to the manifest, then what it makes superfluous is trash.
@@ -127,7 +127,7 @@ class Catalog:
         try:
             manifest.append(edit)
         except OSError as error:
-            if is_disk_full(error):
+            if is_lack_of_room(error):
                 manifest.cut_back(size_bytes)
             raise
 
@@ -142,7 +142,7 @@ class Catalog:
         return Edit(
             added=[AddedTable(run.level, run.number, table.meta) for run in self.levels.runs for table in run.tables],
             hidden=[(table.number, start, end) for table in self.levels.tables() for start, end in table.hidden],
-            guards=list(self.levels.guards),
+            guards=list(self.levels.guards) or None,
             base=self.base,
             flushed_lsn=self.flushed_lsn,
             applied=self.applied,

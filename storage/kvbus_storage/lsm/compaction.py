@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import closing
 from dataclasses import dataclass
 
 from kvbus.errors import CorruptionError
@@ -49,11 +49,10 @@ def compact(task: CompactionTask) -> list[TableMeta]:
         CorruptionError: an input is damaged.
         OSError: the disk is full or failing.
     """
-    with ExitStack() as files:
-        chunks: Iterable[Chunk] = merge([_run(task.disk, run, files) for run in task.runs])
-        if task.drops_removals:
-            chunks = map(_without_removals, chunks)
-        return write_tables(task.disk, chunks, task.output)
+    chunks: Iterable[Chunk] = merge([_run(task.disk, run) for run in task.runs])
+    if task.drops_removals:
+        chunks = map(_without_removals, chunks)
+    return write_tables(task.disk, chunks, task.output)
 
 
 def table_chunks(file: ReadFile, index: Index, name: str) -> Iterator[Chunk]:
@@ -83,13 +82,12 @@ def table_chunks(file: ReadFile, index: Index, name: str) -> Iterator[Chunk]:
         first = last
 
 
-def _run(disk: Disk, tables: Sequence[Input], files: ExitStack) -> Iterator[Chunk]:
+def _run(disk: Disk, tables: Sequence[Input]) -> Iterator[Chunk]:
     for table in tables:
         name = table_name(table.number)
-        file = disk.open(name)
-        files.callback(file.close)
-        chunks = table_chunks(file, read_index(file, read_footer(file, name), name), name)
-        yield from chunks if not table.hidden else (_without_hidden(chunk, table.hidden) for chunk in chunks)
+        with closing(disk.open(name)) as file:
+            chunks = table_chunks(file, read_index(file, read_footer(file, name), name), name)
+            yield from chunks if not table.hidden else (_without_hidden(chunk, table.hidden) for chunk in chunks)
 
 
 def _without_hidden(chunk: Chunk, hidden: tuple[tuple[bytes, bytes], ...]) -> Chunk:

@@ -19,4 +19,9 @@ class Drop:
 
 def hidden_by(drops: Sequence[Drop], metas: Sequence[TableMeta]) -> list[tuple[int, bytes, bytes]]:
     """Return what ``drops`` hide in older tables: ``(table number, start, end)``."""
-    return [(meta.number, drop.start, drop.end) for meta in metas for drop in drops if drop.lsn > meta.lsn]
+    return [
+        (meta.number, drop.start, drop.end)
+        for drop in drops
+        for meta in metas
+        if drop.lsn > meta.lsn and drop.start <= meta.last_key and meta.first_key < drop.end
+    ]

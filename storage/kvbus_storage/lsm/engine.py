@@ -21,7 +21,7 @@ from kvbus_storage.log.recovery import LogTail
 from kvbus_storage.lsm.catalog import Catalog
 from kvbus_storage.lsm.drops import Drop
 from kvbus_storage.lsm.generations import Generations
-from kvbus_storage.lsm.ingestion import key_range
+from kvbus_storage.lsm.ingestion import Ingestion, key_range
 from kvbus_storage.lsm.levels import Levels, Probes
 from kvbus_storage.lsm.maintenance import Maintenance
 from kvbus_storage.lsm.view import View, scan_all
@@ -164,7 +164,7 @@ class LsmEngine:
         durable = self._journal.commit()
         options = self._options
         if (
-            self._journal.segment_bytes >= options.segment_bytes
+            self._journal.fresh_bytes >= options.segment_bytes
             or self._generations.active.memory_bytes >= options.memtable_bytes
         ):
             self._freeze()
@@ -185,7 +185,7 @@ class LsmEngine:
         if not self._journal.running:
             self._journal.refuse()
         active, *frozen = self._generations.memtables()
-        return View(self._journal.applied_lsn, [active.copy(), *frozen], self._catalog.levels)
+        return View(self._journal.applied_lsn, [active.copy(), *frozen], self._catalog.levels, self._probes)
 
     def drop_range(self, start: bytes, end: bytes) -> Lsn:
         """Remove all keys from ``start`` up to ``end``, at once and durably (see the port)."""
@@ -201,13 +201,16 @@ class LsmEngine:
     def ingest(self, files: Sequence[str], done: Callable[[Exception | None], object]) -> None:
         """Take finished tables into ranges of keys that are empty (see the port)."""
         self._journal.check_writable()
+        if self._generations.active.has_removals:
+            # What stands in memory for a key that was removed would hide what comes.
+            self.flush()
         ranges = sorted(key_range(self._disk, name) for name in files)
 
         def is_free() -> bool:
             return not any(next(self.scan(first, last + b"\0"), None) for first, last in ranges)
 
         in_order = sorted(files, key=lambda name: key_range(self._disk, name))
-        self._maintenance.ingest(in_order, is_free, done)
+        self._maintenance.ingest(Ingestion(files=in_order, is_free=is_free, done=done))
 
     def when_full(self, act: Callable[[], object]) -> None:
         """Have ``act`` called when a memtable is full: it is to call :meth:`flush_due` soon."""
@@ -221,7 +224,7 @@ class LsmEngine:
     def flush_due(self) -> bool:
         """Commit, freeze the memtable when its segment is old, and let the worker flush what waits."""
         self.commit()
-        if self._journal.is_old():
+        if self._journal.is_old(has_closed=bool(self._segments)):
             self._freeze()
         return self._maintenance.flush_next()
 

@@ -84,6 +84,10 @@ class Generations:
         cached = [each for each in self.frozen if each.is_flushed]
         self.frozen = (*self.unflushed(), *cached[:1])
 
+    def forget_flushed(self) -> None:
+        """Keep none of those that are in tables."""
+        self.frozen = tuple(self.unflushed())
+
     def drop(self, start: bytes, end: bytes) -> None:
         """Remove the keys from ``start`` up to ``end`` from all of them."""
         self.active = self.active.without(start, end)

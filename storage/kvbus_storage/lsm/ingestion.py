@@ -2,16 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from kvbus.errors import CorruptionError
+from kvbus.errors import ConfigError, CorruptionError
 from kvbus.ports.disk import Disk
 from kvbus_storage.lsm.compaction import table_chunks
 from kvbus_storage.lsm.merge import Chunk
 from kvbus_storage.table.output import OutputPlan, write_tables
 from kvbus_storage.table.table import read_footer, read_index
 from kvbus_storage.table.writer import TableMeta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ingestion:
+    """``files`` that wait; ``is_free`` says whether there are no keys in their ranges, ``done`` is told the outcome."""
+
+    files: Sequence[str]
+    is_free: Callable[[], bool]
+    done: Callable[[Exception | None], object]
+
+
+class Ingestions:
+    """Ingestions that wait for the worker, in order."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Ingestion] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, ingestion: Ingestion) -> None:
+        """Let one wait."""
+        self._waiting.append(ingestion)
+
+    def take(self) -> Ingestion | None:
+        """Return the next one; None where there are keys in its way, or none can say, which it is told."""
+        ingestion = self._waiting.popleft()
+        try:
+            if ingestion.is_free():
+                return ingestion
+            raise ConfigError(f"{', '.join(ingestion.files)}: there are keys in their range; drop the range first")
+        except (ConfigError, CorruptionError) as error:
+            ingestion.done(error)
+            return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from kvbus.ports.engine import ReadPath, ReadTable
 from kvbus_storage.lsm.merge import Chunk
@@ -166,11 +166,11 @@ class Levels:
         return self.changed(new, ()) if new else self
 
     def changed(
-        self, added: Iterable[tuple[int, int, Table]], removed: Iterable[int], guards: Iterable[bytes] = ()
+        self, added: Iterable[tuple[int, int, Table]], removed: Iterable[int], guards: Iterable[bytes] | None = None
     ) -> Levels:
         """Return the levels with the tables ``(level, run, table)`` added and those with the numbers ``removed`` gone.
 
-        A table that is there already and added again moves.
+        A table that is there already and added again moves. ``guards`` take the place of those there are.
         """
         added = list(added)
         gone = {*removed, *(table.number for _, _, table in added)}
@@ -181,4 +181,4 @@ class Levels:
             places.setdefault((level, number), []).append(table)
         runs = [Run(level, number, tables) for (level, number), tables in places.items() if tables]
         runs.sort(key=lambda run: (run.level, -run.number))
-        return replace(self, runs=tuple(runs), guards=tuple(sorted({*self.guards, *guards})))
+        return Levels(tuple(runs), self.guards if guards is None else tuple(guards))

@@ -9,14 +9,12 @@ One job at a time, a flush before a compaction::
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
-from kvbus.errors import ConfigError, CorruptionError, ReadOnly, WorkerDied
+from kvbus.errors import CorruptionError, ReadOnly, WorkerDied
 from kvbus.ports.disk import Disk
 from kvbus.ports.worker import Worker
-from kvbus_storage.disk_full import is_disk_full
 from kvbus_storage.log.format import segment_name
 from kvbus_storage.log.journal import Journal
 from kvbus_storage.lsm.catalog import Catalog
@@ -24,20 +22,23 @@ from kvbus_storage.lsm.compaction import CompactionTask, Input, compact
 from kvbus_storage.lsm.drops import Drop, hidden_by
 from kvbus_storage.lsm.flush import FlushTask, flush, in_chunks
 from kvbus_storage.lsm.generations import Generation, Generations
-from kvbus_storage.lsm.ingestion import IngestTask, ingest
+from kvbus_storage.lsm.ingestion import Ingestion, Ingestions, IngestTask, ingest
 from kvbus_storage.lsm.manifest_format import AddedTable, Edit
 from kvbus_storage.lsm.pace import Pace
-from kvbus_storage.lsm.picking import Compaction, Picker, new_guards
+from kvbus_storage.lsm.picking import Compaction, Picker, fitting_guards
 from kvbus_storage.lsm.sweep import SweepTask, sweep
 from kvbus_storage.options import EngineOptions
 from kvbus_storage.raft_log import SegmentRaftLog
 from kvbus_storage.removed import REMOVED
+from kvbus_storage.room import is_lack_of_room
+from kvbus_storage.table.format import table_number
 from kvbus_storage.table.output import OutputPlan, write_tables
 from kvbus_storage.table.writer import TableMeta
 
 logger = logging.getLogger(__name__)
 
-Ingested = Callable[[Exception | None], object]
+_MOVES_A_LOOK = 16
+
 Outcome = list[TableMeta] | Exception
 
 
@@ -73,7 +74,7 @@ class Maintenance:
         self._busy_tables: frozenset[int] = frozenset()
         # Numbers of inputs that could not be read: compaction leaves them alone.
         self._damaged = dict.fromkeys(catalog.damaged)
-        self._ingests: deque[tuple[Sequence[str], Callable[[], bool], Ingested]] = deque()
+        self._ingests = Ingestions()
         self.wants_all = False
         self.pace = Pace(options, clock)
         self.drops: list[Drop] = []
@@ -87,8 +88,11 @@ class Maintenance:
         return self._picker.depth(self._catalog.levels)
 
     def weigh(self) -> None:
-        """Say how long writers are to rest, by what waits."""
-        self.pace.weigh(len(self._generations.unflushed()), self.depth)
+        """Say how long writers are to rest, by what waits, or that there is no memory for more writes."""
+        waiting = self._generations.unflushed()
+        self.pace.weigh(len(waiting), self.depth)
+        # A worker may be held up for ever.
+        self._journal.crowd(sum(each.memtable.memory_bytes for each in waiting) >= self._options.waiting_bytes)
 
     @property
     def damaged(self) -> int:
@@ -115,14 +119,9 @@ class Maintenance:
     def _compact_next(self) -> bool:
         if self._generations.unflushed() or not self._is_free() or not self.pace.may_compact(self.depth):
             return False
-        picked = self._picker.pick(self._catalog.levels, self._damaged, all_of_it=self.wants_all)
+        picked = self._pick()
         if picked is None:
-            self.wants_all = False
             return False
-        if picked.moves:
-            (table,) = picked.tables
-            self._guarded(lambda: self._install(Edit(added=[AddedTable(picked.to, 0, table.meta)])))
-            return True
         inputs = [[Input(number=table.number, hidden=table.hidden) for table in run] for run in picked.runs]
         task = CompactionTask(
             disk=self._disk,
@@ -136,20 +135,35 @@ class Maintenance:
         self._submit(compact, task, partial(self._compaction_ended, picked, inputs))
         return True
 
+    def _pick(self) -> Compaction | None:
+        """Return the next compaction that is a job; tables that only have to move do so at once, some in one look."""
+        for _ in range(_MOVES_A_LOOK):
+            picked = self._picker.pick(self._catalog.levels, self._damaged, all_of_it=self.wants_all)
+            if picked is None:
+                self.wants_all = False
+                return None
+            if not picked.moves:
+                return picked
+            (table,) = picked.tables
+            if self._guarded(partial(self._install, Edit(added=[AddedTable(picked.to, 0, table.meta)]))) is not None:
+                return None
+        return None
+
     def _ingest_next(self) -> bool:
         if not self._ingests or self._generations.unflushed() or not self._is_free():
             return False
-        files, is_free, done = self._ingests.popleft()
-        if not is_free():
-            done(ConfigError(f"{', '.join(files)}: there are keys in their range; drop the range first"))
+        ingestion = self._ingests.take()
+        if ingestion is None:
             return False
-        task = IngestTask(disk=self._disk, files=files, output=self._output(self._journal.last_lsn, level=1))
-        self._submit(ingest, task, partial(self._ingest_ended, files, done))
+        # The number of its newest batch must not be given to another one after a power cut.
+        self._journal.sync()
+        task = IngestTask(disk=self._disk, files=ingestion.files, output=self._output(self._journal.last_lsn, level=1))
+        self._submit(ingest, task, partial(self._ingest_ended, ingestion))
         return True
 
-    def ingest(self, files: Sequence[str], is_free: Callable[[], bool], done: Ingested) -> None:
-        """Ingest ``files`` as soon as the worker can; ``is_free`` says whether their ranges of keys are empty."""
-        self._ingests.append((files, is_free, done))
+    def ingest(self, ingestion: Ingestion) -> None:
+        """Ingest files as soon as the worker can."""
+        self._ingests.add(ingestion)
         self._go_on()
 
     def catch_up(self) -> None:
@@ -161,10 +175,10 @@ class Maintenance:
         while len(waiting := self._generations.unflushed()) > 1:
             try:
                 self.write_here(waiting[-1])
-            except OSError as error:
-                if not is_disk_full(error):
+            except (OSError, ReadOnly) as error:
+                if isinstance(error, OSError) and not is_lack_of_room(error):
                     raise
-                logger.warning("the disk is too full to flush what the log holds; it stays in memory")
+                logger.warning("there is no room to flush what the log holds; it stays in memory: %s", error)
                 self._remove_leftovers()
                 return
 
@@ -181,17 +195,11 @@ class Maintenance:
         self._install_flush(generation, metas)
 
     def drop(self, drop: Drop) -> None:
-        """Hide a range of keys that the log says was dropped; tables that lie in it altogether go."""
+        """Hide a range of keys that the log says was dropped; tables of which nothing is left go."""
         self.drops.append(drop)
         self._generations.drop(drop.start, drop.end)
-        covered: list[int] = []
         self._catalog.hide(hidden_by([drop], [table.meta for table in self._catalog.levels.tables()]))
-        for table in self._catalog.levels.tables():
-            inside = drop.start <= table.first_key and table.last_key < drop.end
-            if inside and table.number not in self._busy_tables:
-                covered.append(table.number)
-        if covered:
-            self._guarded(lambda: self._install(Edit(removed=covered)))
+        self._remove_hidden_tables()
 
     def _is_free(self) -> bool:
         """Say whether the worker may be given a job."""
@@ -212,9 +220,9 @@ class Maintenance:
         )
 
     def _submit(self, job: Callable[..., list[TableMeta]], task: object, done: Callable[[Outcome], None]) -> None:
-        self._is_busy = True
         self._submitted_at = self._clock()
         self._worker.submit(job, task, done)
+        self._is_busy = True
 
     def _flush_ended(self, generation: Generation, outcome: Outcome) -> None:
         self._is_busy = False
@@ -239,8 +247,10 @@ class Maintenance:
         if not self._journal.running:
             return
         if isinstance(outcome, CorruptionError):
-            self._damaged |= dict.fromkeys(table.number for table in picked.tables)
-            logger.error("compaction leaves these tables as they are: %s", outcome)
+            numbers = [table.number for table in picked.tables]
+            damaged = table_number(outcome.path)
+            self._damaged |= dict.fromkeys([damaged] if damaged in numbers else numbers)
+            logger.error("compaction leaves the table as it is: %s", outcome)
         if isinstance(outcome, Exception):
             self._failed("compaction", outcome)
             return
@@ -253,7 +263,7 @@ class Maintenance:
             if each not in known[table.number]
         )
         edit = Edit(
-            added=[AddedTable(picked.to, 0, meta) for meta in outcome],
+            added=[AddedTable(picked.to, picked.run, meta) for meta in outcome],
             removed=[table.number for table in picked.tables],
             hidden=[(meta.number, start, end) for meta in outcome for start, end in late],
         )
@@ -261,22 +271,27 @@ class Maintenance:
         self.compactions += 1
         self.compacted_bytes += sum(meta.size_bytes for meta in outcome)
         if self._guarded(lambda: self._install(edit)) is None:
+            self._remove_hidden_tables()
             self._go_on()
 
-    def _ingest_ended(self, files: Sequence[str], done: Ingested, outcome: Outcome) -> None:
+    def _ingest_ended(self, ingestion: Ingestion, outcome: Outcome) -> None:
         self._is_busy = False
         if not self._journal.running:
             return
         if isinstance(outcome, Exception):
             self._failed("ingestion", outcome)
-            done(outcome)
+            ingestion.done(outcome)
             return
         self._count(outcome)
         run = self._catalog.take_number()
-        failure = self._guarded(lambda: self._install(Edit(added=[AddedTable(0, run, meta) for meta in outcome])))
-        done(failure)
+        added = [AddedTable(0, run, meta) for meta in outcome]
+        failure = self._guarded(partial(self._install, Edit(added=added, hidden=hidden_by(self.drops, outcome))))
         if failure is None:
-            for name in files:
+            # They may know keys that were removed before.
+            self._generations.forget_flushed()
+        ingestion.done(failure)
+        if failure is None:
+            for name in ingestion.files:
                 self._disk.remove(name)
             self._go_on()
 
@@ -290,12 +305,13 @@ class Maintenance:
         if not self._catalog.trash or not self._is_free():
             return False
         names, self._catalog.trash = self._catalog.trash, []
-        self._submit(sweep, SweepTask(disk=self._disk, names=names), self._sweep_ended)
+        self._submit(sweep, SweepTask(disk=self._disk, names=names), partial(self._sweep_ended, names))
         return True
 
-    def _sweep_ended(self, outcome: Outcome) -> None:
+    def _sweep_ended(self, names: list[str], outcome: Outcome) -> None:
         self._is_busy = False
         if isinstance(outcome, Exception):
+            self._catalog.trash += names
             self._failed("removing files", outcome)
         else:
             self._go_on()
@@ -306,8 +322,7 @@ class Maintenance:
         run = catalog.take_number()
         base = generation.segments[-1][0] + 1
         if self._raft.leave_segments_before(base):
-            self._journal.commit()
-            self._raft.left_segments_before(base)
+            self._journal.carry()
         edit = Edit(
             added=[AddedTable(0, run, meta) for meta in metas],
             hidden=hidden_by(self.drops, [*metas, *(table.meta for table in catalog.levels.tables())]),
@@ -327,10 +342,16 @@ class Maintenance:
 
     def _install(self, edit: Edit) -> None:
         self._catalog.install(edit)
-        guards = new_guards(self._catalog.levels, self._options.guard_bytes)
-        if guards:
+        guards = fitting_guards(self._catalog.levels, self._options)
+        if guards != list(self._catalog.levels.guards):
             self._catalog.install(Edit(guards=guards))
         self.weigh()
+
+    def _remove_hidden_tables(self) -> None:
+        """Give up tables whose keys were all dropped, but for the inputs of a compaction, which will do it."""
+        hidden = [table.number for table in self._catalog.levels.tables() if table.is_hidden]
+        if free := [number for number in hidden if number not in self._busy_tables]:
+            self._guarded(lambda: self._install(Edit(removed=free)))
 
     def _count(self, metas: list[TableMeta]) -> None:
         if metas:
@@ -345,11 +366,12 @@ class Maintenance:
             self._failed("install", error)
             return error
         except ReadOnly as error:
-            logger.warning("%s: the flush will be tried again", error)
+            logger.warning("what was written is not installed, and will be tried again: %s", error)
+            self.pace.found_no_room()
             self._remove_leftovers()
             return error
         except OSError as error:
-            if not is_disk_full(error):
+            if not is_lack_of_room(error):
                 self._journal.stop(error)
                 raise
             self._failed("install", error)
@@ -359,11 +381,11 @@ class Maintenance:
     def _failed(self, what: str, error: Exception) -> None:
         self.failures += 1
         if isinstance(error, OSError) and not isinstance(error, (FileExistsError, FileNotFoundError)):
-            if not is_disk_full(error):
+            if not is_lack_of_room(error):
                 self._journal.stop(error)
                 raise error
             # Writes go on as long as the log itself has room.
-            self.pace.found_full_disk()
+            self.pace.found_no_room()
         elif not isinstance(error, (WorkerDied, CorruptionError, FileExistsError, FileNotFoundError)):
             raise error
         logger.warning("%s failed and will be tried again: %s", what, error)

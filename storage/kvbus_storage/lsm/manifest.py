@@ -129,7 +129,7 @@ def apply_all(edits: Iterable[Edit]) -> Edit:
     Raises:
         FormatError: an edit removes or hides what is not there.
     """
-    whole = Edit(base=1, flushed_lsn=0)
+    whole = Edit(base=1, flushed_lsn=0, guards=[])
     tables: dict[int, None] = {}
     for edit in edits:
         whole.added += edit.added
@@ -139,7 +139,8 @@ def apply_all(edits: Iterable[Edit]) -> Edit:
                 raise FormatError(f"removes table {number}, which is not there")
             del tables[number]
         whole.hidden += edit.hidden
-        whole.guards += edit.guards
+        if edit.guards is not None:
+            whole.guards = edit.guards
         whole.applied |= edit.applied
         if edit.base is not None:
             whole.base, whole.flushed_lsn = edit.base, edit.flushed_lsn
@@ -147,7 +148,6 @@ def apply_all(edits: Iterable[Edit]) -> Edit:
     places = {added.meta.number: added for added in whole.added}
     whole.added = [places[number] for number in places if number in tables]
     whole.hidden = [hidden for hidden in dict.fromkeys(whole.hidden) if hidden[0] in tables]
-    whole.guards = sorted(set(whole.guards))
     return whole
 
 

@@ -25,7 +25,7 @@ _PLACE = Struct("<QQ")
 _PAIR = Struct("<QQ")
 _TABLE = Struct("<BQQQQQQQ")
 _NUMBER = Struct("<Q")
-_ADD, _REMOVE, _HIDE, _GUARD, _LOG, _APPLIED = 1, 2, 3, 4, 5, 6
+_ADD, _REMOVE, _HIDE, _GUARDS, _LOG, _APPLIED = 1, 2, 3, 4, 5, 6
 
 HEADER_BYTES = _FRONT.size + _HEADER.size
 RECORD_HEAD_BYTES = _RECORD.size
@@ -45,13 +45,13 @@ class Edit:
     """One change of what the engine consists of; all of it happens or nothing.
 
     ``hidden`` are (table, start, end). ``base`` is the log's first segment that counts and ``flushed_lsn`` the newest
-    LSN in the tables, both None where they stay.
+    LSN in the tables, both None where they stay; so are ``guards``, all that count from now on, in order.
     """
 
     added: list[AddedTable] = field(default_factory=list[AddedTable])
     removed: list[int] = field(default_factory=list[int])
     hidden: list[tuple[int, bytes, bytes]] = field(default_factory=list[tuple[int, bytes, bytes]])
-    guards: list[bytes] = field(default_factory=list[bytes])
+    guards: list[bytes] | None = None
     base: int | None = None
     flushed_lsn: int | None = None
     applied: dict[int, int] = field(default_factory=dict[int, int])
@@ -132,7 +132,8 @@ def encode_edit(edit: Edit) -> bytes:
         )
     parts += [bytes((_REMOVE,)) + _NUMBER.pack(number) for number in edit.removed]
     parts += [bytes((_HIDE,)) + _NUMBER.pack(number) + pack_column([a, b]) for number, a, b in edit.hidden]
-    parts += [bytes((_GUARD,)) + pack_column([guard]) for guard in edit.guards]
+    if edit.guards is not None:
+        parts.append(bytes((_GUARDS,)) + pack_column(edit.guards))
     if edit.base is not None and edit.flushed_lsn is not None:
         parts.append(bytes((_LOG,)) + _PAIR.pack(edit.base, edit.flushed_lsn))
     parts += [bytes((_APPLIED,)) + _PAIR.pack(group, index) for group, index in edit.applied.items()]
@@ -184,9 +185,8 @@ def _decode_hidden(payload: bytes, at: int, edit: Edit) -> int:
     return at
 
 
-def _decode_guard(payload: bytes, at: int, edit: Edit) -> int:
-    (guard,), at = unpack_full_column(payload, at)
-    edit.guards.append(guard)
+def _decode_guards(payload: bytes, at: int, edit: Edit) -> int:
+    edit.guards, at = unpack_full_column(payload, at)
     return at
 
 
@@ -205,7 +205,7 @@ _DECODERS = {
     _ADD: _decode_added,
     _REMOVE: _decode_removed,
     _HIDE: _decode_hidden,
-    _GUARD: _decode_guard,
+    _GUARDS: _decode_guards,
     _LOG: _decode_log,
     _APPLIED: _decode_applied,
 }

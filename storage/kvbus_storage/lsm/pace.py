@@ -9,6 +9,7 @@ from kvbus_storage.options import EngineOptions
 _WAITING, _DEEP = 2, 4
 """Memtables that may wait, and times ``level0_runs`` that level 0 may be deep, before writers rest."""
 _REST_SECONDS, _LONGEST_REST_SECONDS = 0.002, 0.02
+_DOUBLINGS = 5
 _RETRY_SECONDS = 1.0
 """Seconds before the next job after one that found the disk full."""
 _URGENT = 3
@@ -25,20 +26,26 @@ class Pace:
         self.rest_seconds = 0.0
 
     def weigh(self, waiting: int, depth: int) -> None:
-        """Take note of ``waiting`` memtables and level 0's ``depth``: the more of either, the longer writers rest."""
-        behind = max(waiting - _WAITING, depth / self._options.level0_runs - _DEEP, 0)
-        self.rest_seconds = min(behind * _REST_SECONDS, _LONGEST_REST_SECONDS)
+        """Take note of ``waiting`` memtables and level 0's ``depth``: the more of either, the longer writers rest.
+
+        A run more takes time, a memtable that waits takes memory: with each of those the rest doubles.
+        """
+        deep = max(depth / self._options.level0_runs - _DEEP, 0)
+        self.rest_seconds = min(deep * _REST_SECONDS, _LONGEST_REST_SECONDS)
+        if waiting > _WAITING:
+            longer = _REST_SECONDS * 2 ** min(waiting - _WAITING - 1, _DOUBLINGS)
+            self.rest_seconds = max(self.rest_seconds, longer)
 
     def compacts(self, read_bytes: int) -> None:
         """Take note of a compaction that begins: its bytes are its share of time."""
         self._rests_until = self._clock() + read_bytes / self._options.compaction_bytes_s
 
-    def found_full_disk(self) -> None:
-        """Take note of a job that the disk had no room for."""
+    def found_no_room(self) -> None:
+        """Take note of a job that there was no room for."""
         self._retry_at = self._clock() + _RETRY_SECONDS
 
     def may_work(self) -> bool:
-        """Say whether a job has a chance: the disk was not just full."""
+        """Say whether a job has a chance: there was not just no room for one."""
         return self._clock() >= self._retry_at
 
     def may_compact(self, depth: int) -> bool:

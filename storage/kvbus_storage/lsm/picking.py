@@ -7,12 +7,15 @@ what lies between two guards, never the whole of level 1.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 
 from kvbus_storage.lsm.levels import LEVELS, Levels, Run
 from kvbus_storage.options import EngineOptions
 from kvbus_storage.table.table import Table
+
+_GUARDS_A_LEVEL = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +30,7 @@ class Compaction:
     to: int
     drops_removals: bool
     moves: bool
+    run: int = 0
 
     @property
     def tables(self) -> list[Table]:
@@ -44,17 +48,18 @@ class Picker:
     def pick(self, levels: Levels, avoid: Collection[int] = (), *, all_of_it: bool = False) -> Compaction | None:
         """Return what to compact next, without the tables whose numbers ``avoid`` holds; None where nothing is due.
 
-        With ``all_of_it`` there is something due as long as more than one level is in use, or one of level 0.
+        Dropped keys that lie in tables come last. With ``all_of_it`` there is something due as long as more than one
+        level is in use, or one of level 0.
         """
         due = [level for score, level in sorted(self._scores(levels), reverse=True) if score >= 1]
         if all_of_it:
             used = sorted({run.level for run in levels.runs})
             due += [level for level in used if level == 0 or level < used[-1]]
         for level in due:
-            for candidate in self._depths(levels) if level == 0 else self._tables(levels, level):
-                if not any(table.number in avoid for table in candidate.tables):
+            for candidate in self._depths(levels, avoid) if level == 0 else self._tables(levels, level):
+                if not _meets(candidate.tables, avoid):
                     return candidate
-        return None
+        return _with_dropped_keys(levels, avoid)
 
     def depth(self, levels: Levels) -> int:
         """Return the most runs of level 0 that lie over each other."""
@@ -85,8 +90,11 @@ class Picker:
                 depths[interval] += 1
         return list(zip(depths, sizes, range(len(depths)), strict=True))
 
-    def _depths(self, levels: Levels) -> Iterator[Compaction]:
-        """Yield what lies between two guards of level 0 and below it, the deepest first."""
+    def _depths(self, levels: Levels, avoid: Collection[int]) -> Iterator[Compaction]:
+        """Yield what lies between two guards of level 0 and below it, the deepest first.
+
+        Where tables to avoid are in the way, the runs above them are put together within level 0.
+        """
         guards, runs = levels.guards, levels.level(0)
         for depth, _, interval in sorted(self._intervals(levels), reverse=True):
             if not depth:
@@ -102,7 +110,15 @@ class Picker:
             # A table that was cut before a guard came reaches further, and so must whatever overlaps it.
             while (wider := _overlapping(runs, chosen)) != chosen:
                 chosen = wider
-            yield self._compaction(levels, [run for run in chosen if run], 1)
+            there = [(run.number, tables) for run, tables in zip(runs, chosen, strict=True) if tables]
+            whole = self._compaction(levels, [tables for _, tables in there], 1)
+            if not _meets(whole.tables, avoid):
+                yield whole
+                continue
+            above = list(takewhile(lambda each: not _meets(each[1], avoid), there))
+            if len(above) > 1 and len(above) >= self._options.level0_runs:
+                inputs = [tables for _, tables in above]
+                yield Compaction(runs=inputs, to=0, run=above[0][0], drops_removals=False, moves=False)
 
     def _tables(self, levels: Levels, level: int) -> Iterator[Compaction]:
         """Yield each table of a level with what lies below it, going on behind the one that was asked for last."""
@@ -117,29 +133,62 @@ class Picker:
         below = [table for run in levels.level(to) for table in run.overlapping(first, last)]
         inputs = [*runs, below] if below else runs
         first, last = _bounds([table for run in inputs for table in run])
-        deeper: list[Run] = [run for run in levels.runs if run.level > to]
         only = inputs[0][0] if len(inputs) == len(inputs[0]) == 1 else None
         return Compaction(
             runs=inputs,
             to=to,
-            drops_removals=not any(run.overlapping(first, last) for run in deeper),
+            drops_removals=not _older(levels, to, first, last),
             moves=only is not None and not only.hidden and not only.meta.removals,
         )
 
 
-def new_guards(levels: Levels, guard_bytes: int) -> list[bytes]:
-    """Return the keys at which level 1 is to be cut from now on: no interval holds much over ``guard_bytes``."""
-    found: list[bytes] = []
+def fitting_guards(levels: Levels, options: EngineOptions) -> list[bytes]:
+    """Return the keys at which levels 0 and 1 are to be cut from now on.
+
+    No interval of level 1 holds much over ``guard_bytes``. There are at most four times as many as a full level 1 calls
+    for: those go first that have the least between their neighbours, as after a load that went on to other keys.
+    """
+    found = list(levels.guards)
     for run in levels.level(1):
         size = 0
         for table in run.tables:
             if table.first_key in levels.guards:
                 size = 0
-            if size >= guard_bytes:
+            if size >= options.guard_bytes:
                 found.append(table.first_key)
                 size = 0
             size += table.meta.size_bytes
+    found.sort()
+    most = _GUARDS_A_LEVEL * max(options.level1_bytes // options.guard_bytes, 1)
+    if len(found) > most:
+        sizes = [0] * (len(found) + 1)
+        for run in (*levels.level(0), *levels.level(1)):
+            for table in run.tables:
+                sizes[bisect_right(found, table.first_key)] += table.meta.size_bytes
+        while len(found) > most:
+            least = min(range(len(found)), key=lambda index: sizes[index] + sizes[index + 1])
+            sizes[least : least + 2] = [sizes[least] + sizes[least + 1]]
+            del found[least]
     return found
+
+
+def _with_dropped_keys(levels: Levels, avoid: Collection[int]) -> Compaction | None:
+    """Return a table of level 1 or below that dropped keys are still in, to be written without them."""
+    for run in levels.runs:
+        for table in run.tables if run.level else ():
+            if table.hidden and table.number not in avoid:
+                older = _older(levels, run.level, table.first_key, table.last_key)
+                return Compaction(runs=[[table]], to=run.level, drops_removals=not older, moves=False)
+    return None
+
+
+def _older(levels: Levels, level: int, first: bytes, last: bytes) -> bool:
+    """Say whether a table below ``level`` may hold an older state of keys from ``first`` to ``last``."""
+    return any(run.level > level and run.overlapping(first, last) for run in levels.runs)
+
+
+def _meets(tables: Iterable[Table], avoid: Collection[int]) -> bool:
+    return any(table.number in avoid for table in tables)
 
 
 def _overlapping(runs: list[Run], chosen: list[list[Table]]) -> list[list[Table]]:

@@ -12,13 +12,16 @@ from kvbus_storage.removed import REMOVED
 
 
 class View:
-    """A :class:`~kvbus.ports.engine.Snapshot` over memtables that change no more, newest first, and levels."""
+    """A :class:`~kvbus.ports.engine.Snapshot` over memtables that change no more, newest first, and levels.
 
-    def __init__(self, lsn: Lsn, memtables: Sequence[Memtable], levels: Levels) -> None:
+    ``probes`` counts what its reads took.
+    """
+
+    def __init__(self, lsn: Lsn, memtables: Sequence[Memtable], levels: Levels, probes: Probes) -> None:
         self.lsn = lsn
         self._memtables = tuple(memtables)
         self._levels = levels
-        self._probes = Probes()
+        self._probes = probes
 
     def get(self, key: bytes) -> bytes | None:
         """Return the record at ``key``, or None."""

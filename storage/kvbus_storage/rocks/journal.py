@@ -11,15 +11,15 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 
 from kvbus.core.types import Lsn
-from kvbus.errors import CorruptionError, ReadOnly
-from kvbus_storage.disk_full import is_disk_full
+from kvbus.errors import CorruptionError
 from kvbus_storage.format_error import FormatError
-from kvbus_storage.log.format import Kind
+from kvbus_storage.log.format import VOTES, Kind
 from kvbus_storage.options import EngineOptions
 from kvbus_storage.raft_log import do_nothing
 from kvbus_storage.rocks.database import Database
 from kvbus_storage.rocks.raft_store import KEY_BYTES, RaftStore
-from kvbus_storage.standing import FULL_MESSAGE, Standing
+from kvbus_storage.room import is_lack_of_room, mend_of
+from kvbus_storage.standing import Standing
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +58,8 @@ class RocksJournal(Standing):
         # What reads see above the database: records, None where there is none.
         self.changes: dict[bytes, bytes | None] = {}
         self._undos: list[Callable[[], None]] = []
+        # Whether anything is not synced that is to be, whatever the durability setting.
+        self._votes = False
         self._synced_at = clock()
         self._unflushed_since: float | None = None
         self._probe_at = 0.0
@@ -91,6 +93,7 @@ class RocksJournal(Standing):
         """Queue what a log record says of a Raft group; ``undo`` takes it back in memory."""
         self.raft.touch(kind, payload)
         self._undos.append(undo)
+        self._votes |= kind in VOTES
         return self.count()
 
     def commit(self) -> Lsn:
@@ -106,7 +109,7 @@ class RocksJournal(Standing):
             self._write(None)
         elif self.read_only and self._clock() >= self._probe_at:
             self._look_for_space()
-        if self._written > self._synced and self._options.sync_is_due(self._clock, self._synced_at):
+        if self._written > self._synced and (self._votes or self._options.sync_is_due(self._clock, self._synced_at)):
             self._sync()
         return self.durable_lsn
 
@@ -139,12 +142,12 @@ class RocksJournal(Standing):
         Raises:
             OSError: it is something else; the journal has stopped.
         """
-        if not is_disk_full(error):
+        if not is_lack_of_room(error):
             self.stop(error)
             raise error
         if not self.read_only:
             logger.error("the engine is read-only from LSN %d on: %s", self._written, error)
-        self.read_only = True
+        self.take_no_writes(mend_of(error))
         self._probe_at = self._clock() + _PROBE_SECONDS
 
     def close(self) -> None:
@@ -180,7 +183,7 @@ class RocksJournal(Standing):
         except OSError as error:
             self.survive(error)
             self._take_back()
-            raise ReadOnly(FULL_MESSAGE) from error
+            raise self.refusal() from error
         self.raft.written()
         self.changes.clear()
         self._undos.clear()
@@ -214,6 +217,7 @@ class RocksJournal(Standing):
         with self.stopping_on_error():
             self._database.sync()
         self._synced = self._written
+        self._votes = False
         self._synced_at = self._clock()
         self._last_sync_s = self._synced_at - begun
         self._syncs += 1

@@ -120,6 +120,11 @@ class Table:
                 return parts
         return [*parts, (start, end)] if start < end else parts
 
+    @property
+    def is_hidden(self) -> bool:
+        """Say whether all of its keys were dropped."""
+        return bool(self.hidden) and not self.visible(self.first_key, self.last_key + b"\0")
+
     def hides(self, key: bytes) -> bool:
         """Say whether ``key`` lies in a dropped range."""
         return any(start <= key < end for start, end in self.hidden)
@@ -201,6 +206,10 @@ class DamagedTable(Table):
         self._damage = damage
 
     def find(self, key: bytes) -> bytes | None:
+        """Raise the error that opening it has met."""
+        raise self._damage
+
+    def entries(self, block: int) -> tuple[list[bytes], list[bytes]]:
         """Raise the error that opening it has met."""
         raise self._damage
 

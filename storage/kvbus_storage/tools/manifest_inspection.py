@@ -33,7 +33,7 @@ def inspect_manifest(file: ReadFile, name: str, *, limit: int) -> Inspection:
             "tables that count": len(whole.added),
             "the log counts from segment": whole.base or 0,
             "in tables up to LSN": whole.flushed_lsn or 0,
-            "guards": len(whole.guards),
+            "guards": len(whole.guards or ()),
         }
         fields |= {f"group {group} is applied up to": index for group, index in sorted(whole.applied.items())}
         listings += [_tables(whole, limit), *([_hidden(whole, limit)] if whole.hidden else [])]
@@ -72,8 +72,9 @@ def _words(edit: Edit) -> Iterator[str]:
         yield f"table {number} goes"
     for number, start, end in edit.hidden:
         yield f"table {number} hides {range_text(start, end)}"
-    for guard in edit.guards:
-        yield f"tables are cut before {engine_key_text(guard, _KEY_CHARACTERS)}"
+    if edit.guards is not None:
+        cuts = ", ".join(engine_key_text(guard, _KEY_CHARACTERS) for guard in edit.guards)
+        yield f"tables are cut before {cuts}" if cuts else "tables are cut nowhere"
     if edit.base is not None:
         yield f"the log counts from segment {edit.base}; up to LSN {edit.flushed_lsn} all is in tables"
     for group, index in edit.applied.items():
