@@ -128,5 +128,5 @@ class IdentityFile:
                 hold_floor=cast("int | None", fields["hold_floor"]),
                 known={name: Known(*each) for name, each in known.items()},
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CorruptionError("not readable; restore it from a backup", f"{self._path_shown}/{_PATH}", 0) from error

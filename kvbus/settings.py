@@ -29,7 +29,7 @@ Replicas = Annotated[
 ]
 Quorum = Annotated[int, Field(ge=1, le=255)]
 Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Size = Annotated[ByteSize, Field(ge=1 << 20)]
+Size = Annotated[ByteSize, Field(ge=1 << 20, le=1 << 50)]
 """Bytes, as a number or as text with a unit: ``"256MiB"``, ``"1GB"``."""
 
 
@@ -193,6 +193,8 @@ def read_toml(path: Path) -> dict[str, object]:
         raise ConfigError(f"{path} is not UTF-8 at byte {error.start}; save it as UTF-8") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML: {error}; mend it there") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path} is nested too deeply for a configuration; mend it there") from error
 
 
 def _overlay(tables: dict[str, object], environ: Mapping[str, str]) -> dict[Location, str]:
@@ -232,7 +234,7 @@ def _value(path: list[str], text: str) -> object:
         return text
     try:
         parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text
     return parsed["value"] if len(parsed) == 1 else text
 
@@ -285,7 +287,9 @@ def _problem(kind: str, message: str, location: Location, given: object) -> str:
         return f"{given!r} is no name; use 1 to 64 of A-Z a-z 0-9 _ . -"
     if kind == "model_type":
         return f"{given!r} is wrong: it should be a table of settings"
-    return f"{given!r} is wrong: it{message.removeprefix('Input')}"
+    if kind == "byte_size":
+        return f"{given!r} is no size; write a number and a unit, such as 256MiB"
+    return f"{given!r} is wrong: it {message.removeprefix('Input').lstrip()}"
 
 
 def _section_at(location: Location) -> type[BaseModel]:

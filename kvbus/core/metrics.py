@@ -40,6 +40,7 @@ class Metrics:
         self.shed_total = 0
         self.peer_protocol_errors_total = 0
         self.bad_requests_total = 0
+        self.damaged_reads_total = 0
 
     def requests(self, op: str, mode: str, outcome: str) -> Histogram:
         """Return the histogram ``request_seconds{op,mode,outcome}``, made at its first use."""

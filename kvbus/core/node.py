@@ -101,6 +101,7 @@ class Node:
         found["shed_total"] = self.metrics.shed_total
         found["peer_protocol_errors_total"] = self.metrics.peer_protocol_errors_total
         found["bad_requests_total"] = self.metrics.bad_requests_total
+        found["damaged_reads_total"] = self.metrics.damaged_reads_total
         found["topology_epoch"] = self.topology.epoch
         return found
 

@@ -174,7 +174,7 @@ class ClusterFolder:
             raise ConfigError(
                 f"{self.folder} holds no cluster; make one: kvbus cluster up --dir {self.folder}"
             ) from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise ConfigError(f"{self.path} cannot be read ({error}); restore it, or choose another --dir") from error
 
     def node(self, name: str) -> LocalNode:

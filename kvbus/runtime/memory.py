@@ -61,8 +61,9 @@ def process_reclaimer() -> Reclaimer:
     trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is None or not _STATM.exists():
         return Reclaimer(lambda: 0, lambda: None)
-    return Reclaimer(_resident_bytes, partial(trim, 0))
+    # Opened once: a process that has run out of descriptors is looked at, too.
+    return Reclaimer(partial(_resident_bytes, os.open(_STATM, os.O_RDONLY | os.O_CLOEXEC)), partial(trim, 0))
 
 
-def _resident_bytes() -> int:
-    return int(_STATM.read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def _resident_bytes(statm: int) -> int:
+    return int(os.pread(statm, 128, 0).split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -78,6 +78,11 @@ class NodeCollector(Collector):
             "kvbus_bad_requests", "Requests refused before any node code ran.", value=metrics.bad_requests_total
         )
         yield CounterMetricFamily(
+            "kvbus_damaged_reads",
+            "Reads and scans of this node's copy that met damage; other replicas answered, if there were any.",
+            value=metrics.damaged_reads_total,
+        )
+        yield CounterMetricFamily(
             "kvbus_peer_protocol_errors",
             "Peer frames that break the protocol.",
             value=metrics.peer_protocol_errors_total,

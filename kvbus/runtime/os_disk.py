@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 from collections.abc import Callable
 from contextlib import suppress
+from errno import EINVAL
 from pathlib import Path
 from time import sleep
 
@@ -49,7 +51,13 @@ class OsFolder:
 
     def open(self, path: str) -> OsReadFile:
         """Open the file for reading."""
-        return OsReadFile(os.open(self._path(path), os.O_RDONLY | os.O_CLOEXEC))
+        target = self._path(path)
+        # Without NONBLOCK a pipe of that name would wait for a writer.
+        descriptor = os.open(target, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(EINVAL, "Not a regular file", str(target))
+        return OsReadFile(descriptor)
 
     def create(self, path: str, *, fill_step_bytes: int = 0) -> OsAppendFile:
         """Create a file for appending (see the port)."""

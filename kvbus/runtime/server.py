@@ -52,15 +52,22 @@ def run_node(config: NodeConfig) -> int:
     """
     configure_logs(config.name)
     raise_open_files_limit()
+    if Path(config.data_dir).exists() and not Path(config.data_dir).is_dir():
+        raise ConfigError(f"[node] data_dir {config.data_dir!r} is no directory; name another one")
     if not Path(config.data_dir).is_dir():
         raise ConfigError(f"[node] data_dir {config.data_dir!r} does not exist; create it: mkdir -p {config.data_dir}")
-    server = Server(config)
     try:
-        import uvloop
-    except ImportError:
-        return asyncio.run(server.run())
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(server.run())
+        server = Server(config)
+        try:
+            import uvloop
+        except ImportError:
+            return asyncio.run(server.run())
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(server.run())
+    except OSError as error:
+        # A write that fails does not say where.
+        error.filename = error.filename or config.data_dir
+        raise
 
 
 class Server:

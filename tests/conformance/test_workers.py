@@ -118,7 +118,7 @@ def test_damage_that_a_job_meets_is_handed_over_with_its_place(bench: tuple[Work
 
 
 def test_every_error_of_ours_can_go_from_one_process_to_another() -> None:
-    for kind in every_kind(KvbusError):
+    for kind in (each for each in every_kind(KvbusError) if each.__module__ == KvbusError.__module__):
         error = CorruptionError("bad", "file", 3) if issubclass(kind, CorruptionError) else kind("what is wrong")
         copied = deepcopy(error)
         assert (type(copied), str(copied), vars(copied)) == (type(error), str(error), vars(error))

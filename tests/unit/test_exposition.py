@@ -32,6 +32,7 @@ def world() -> World:
     world = World(3)
     metrics, links = world.nodes[0].metrics, world.nodes[0].links
     metrics.shed_total, metrics.peer_protocol_errors_total, metrics.bad_requests_total = 7, 11, 13
+    metrics.damaged_reads_total = 37
     links.set(NodeIndex(2), False)
     links.lost_total = 17
     metrics.requests("get", "ap", "ok").observe(0.002, 19)
@@ -53,6 +54,7 @@ def test_counters_and_gauges_are_told_under_their_own_names(world: World) -> Non
         "kvbus_shed_total": 7,
         "kvbus_peer_protocol_errors_total": 11,
         "kvbus_bad_requests_total": 13,
+        "kvbus_damaged_reads_total": 37,
         "kvbus_links_lost_total": 17,
         "kvbus_peer_refusals_total": 29,
         "kvbus_loop_lag_seconds": 0.25,

@@ -20,6 +20,7 @@ from kvbus.ports.engine import Engine, EngineSettings
 from kvbus.ports.mode import Limits
 from kvbus.sim.disk import MemoryDisk
 from kvbus_storage import open_lsm
+from tests.unit.lsm_workload import Clock
 from tests.unit.storage_directory import SMALL, put, work
 from tests.workers import NO_WORKER, HandWorker
 
@@ -79,11 +80,14 @@ def test_a_flush_is_done_although_later_writes_wait_in_memory_again() -> None:
 
 def test_a_compaction_is_done_when_no_piece_of_it_is_left() -> None:
     worker = HandWorker()
-    engine = open_lsm(MemoryDisk(), SMALL, worker, clock=float)
+    engine = open_lsm(MemoryDisk(), SMALL, worker, clock=Clock())
     machine = node(engine)
-    put(engine, 0, 40)
-    engine.flush()
-    work(worker)
+    for _ in range(2):
+        engine.compact()
+        work(worker)
+        put(engine, 0, 40)
+        engine.flush()
+        work(worker)
     before = asked(machine, "admin.compact")
     assert before["engine_level0_depth"] == 1
     now = asked(machine, "stats")

@@ -219,3 +219,11 @@ def test_no_manifest_is_number_0_without_edits() -> None:
     disk.create("manifest-1")
     assert read_manifest(disk) == (0, [])
     assert manifest_number("manifest-00000012") == 12
+
+
+def test_tables_without_a_manifest_are_no_empty_engine() -> None:
+    disk = MemoryDisk()
+    disk.create("table-00000003").append(b"whatever")
+    with pytest.raises(CorruptionError, match="the manifest is missing"):
+        read_manifest(disk)
+    assert disk.list() == ["table-00000003"]

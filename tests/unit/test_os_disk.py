@@ -119,3 +119,11 @@ def test_full_disk_is_an_error_and_room_for_data_goes_before_fill(disk: OsDisk) 
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     file.close()
     assert disk.read("file") == b"x" * 90
+
+
+def test_what_is_no_regular_file_is_not_waited_for(disk: OsDisk, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "new" / "data" / "pipe")
+    (tmp_path / "new" / "data" / "folder").mkdir()
+    for name in ("pipe", "folder"):
+        with pytest.raises(OSError, match=f"Not a regular file: .*{name}"):
+            disk.open(name)

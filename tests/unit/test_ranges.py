@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kvbus.core.keyspace import Keyspace
+from kvbus.core.metrics import Metrics
 from kvbus.plugins import engine_plugin
 from kvbus.ports.engine import EngineSettings
 from kvbus.sim.disk import MemoryDisk
@@ -24,7 +25,7 @@ def replica_with(*records: bytes, partitions: int = 1) -> Replica:
     engine = engine_plugin("memory")(MemoryDisk(), EngineSettings(), worker=NO_WORKER, clock=float)
     keys = [SPACE.engine_head(n * partitions // len(records)) + b"%06d" % n for n in range(len(records))]
     engine.apply(keys, list(records))
-    return Replica(engine)
+    return Replica(engine, Metrics())
 
 
 def all_of(replica: Replica, limit: int = EVERYTHING, prefix: bytes = b"") -> Range:

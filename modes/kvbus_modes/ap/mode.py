@@ -64,7 +64,7 @@ class ApMode:
         self._hold = Hold(context.me, first, first + (1 << EPOCH_BITS) - 1)
         if context.hold_floor is not None:
             self._hold.floor = context.hold_floor
-        self._replica = Replica(context.engine)
+        self._replica = Replica(context.engine, context.metrics)
         self._answers = Answers(links, topology, context.limits.reply_bytes, context.metrics)
         self._intake = Intake(
             {name: ServedKeyspace("ap", TOKEN, OPERATIONS) for name in self._keyspaces}, context.limits
@@ -324,7 +324,7 @@ class ApMode:
                 path = pack_column([dumps(self._replica.read_path(keys[0]))])
             records = frames.that_fit(self._replica.multi_get(keys))
         except CorruptionError as error:
-            out.trace("damaged", reason=str(error))
+            self._replica.met_damage(error, out)
             records, path, flags = [], b"", 0
         answer = self._head(frames.READ_ANSWER, head.batch, flags) + pack_column(records) + path
         self._replica.when_synced(partial(_send_if_durable, peer, answer), now, out)
@@ -333,7 +333,7 @@ class ApMode:
         try:
             found = collect(self._replica, *frames.read_scan(frame))
         except CorruptionError as error:
-            out.trace("damaged", reason=str(error))
+            self._replica.met_damage(error, out)
             found = CANNOT_SAY
         flags = frames.EXHAUSTED if found.exhausted else 0
         answer = self._head(frames.SCAN_ANSWER, head.batch, flags) + frames.write_payload(found.keys, found.records)

@@ -215,7 +215,7 @@ class Reads:
             records: Records = self._replica.multi_get(batch.keys)
         except CorruptionError as error:
             batch.take_loss(node)
-            batch.damage = str(error)
+            batch.damage = self._replica.met_damage(error, out)
             return
         unsynced = self._replica.unsynced()
         if unsynced is None:

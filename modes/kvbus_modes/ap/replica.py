@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kvbus.core.durably import Durably
+from kvbus.core.metrics import Metrics
 from kvbus.core.tick import Effects
 from kvbus.core.types import Lsn
 from kvbus.errors import CorruptionError
@@ -12,13 +13,17 @@ from kvbus_modes.ap.frames import judged_digest, write_payload
 from kvbus_modes.ap.overwrites import MANY, takes_place
 
 _LOGICAL_BITS = 16
+_MOST_TOLD = 1000
 
 
 class Replica:
     """The AP mode's view of the engine, and what waits for its log."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, metrics: Metrics) -> None:
         self._engine = engine
+        self._metrics = metrics
+        # What was said of damage already, up to a bound.
+        self._told_damage: dict[str, None] = {}
         self._last_timestamp = 0
         self.multi_get = engine.multi_get
         self.scan = engine.scan
@@ -58,6 +63,15 @@ class Replica:
             CorruptionError: it meets damage.
         """
         return dict(self._engine.explain(key))
+
+    def met_damage(self, error: CorruptionError, out: Effects) -> str:
+        """Count a read that met damage, and say so once for each place; return what is said."""
+        self._metrics.damaged_reads_total += 1
+        reason = str(error)
+        if reason not in self._told_damage and len(self._told_damage) < _MOST_TOLD:
+            self._told_damage[reason] = None
+            out.trace("damaged", reason=reason)
+        return reason
 
     def present(self, keys: list[bytes]) -> list[bytes | None]:
         """Return the records at ``keys`` to be replaced; a damaged one counts as absent, and what is stored mends it.

@@ -246,7 +246,7 @@ class Scans:
             found = collect(self._replica, batch.start, batch.end, request.prefix, limit)
         except CorruptionError as error:
             batch.take_loss(node)
-            batch.damage = str(error)
+            batch.damage = self._replica.met_damage(error, out)
             return
         self._work += found.work
         unsynced = self._replica.unsynced()

@@ -30,6 +30,9 @@ from kvbus_storage.lsm.manifest_format import (
 )
 from kvbus_storage.table.format import table_number
 
+MISSING = "manifest-*"
+"""Stands for a manifest that is not there."""
+
 logger = logging.getLogger(__name__)
 
 _MEND = (
@@ -72,7 +75,7 @@ def read_manifest(disk: Disk) -> tuple[int, list[Edit]]:
     """Return the number and the edits of the manifest on ``disk``; 0 and none where there is none.
 
     Raises:
-        CorruptionError: there is a manifest, and none that is whole.
+        CorruptionError: there is a manifest, and none that is whole; or none, and there are tables.
         ConfigError: a newer kvbus wrote it.
     """
     names = disk.list()
@@ -91,6 +94,9 @@ def read_manifest(disk: Disk) -> tuple[int, list[Edit]]:
             damage = damage or error
     if damage is not None:
         raise damage
+    tables = [name for name in names if table_number(name) is not None]
+    if tables:
+        raise CorruptionError(f"the manifest is missing, though there are tables. {_MEND}", MISSING, 0)
     return 0, []
 
 

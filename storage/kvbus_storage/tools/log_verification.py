@@ -43,12 +43,13 @@ class LogVerification:
         unborn = last if may_be_unborn and self._is_unborn(last) else None
         if unborn is not None:
             last -= 1
-        for number in range(self._base, last + 1):
-            if number in self._there:
-                yield self._segment(number, is_last=number == last)
-            else:
+        expected = self._base
+        for number in (each for each in self._there if each <= last):
+            if expected < number:
                 self._before = None
-                yield missing(segment_name(number), _KIND, "the log goes on behind it")
+                yield _gap(expected, number - 1)
+            yield self._segment(number, is_last=number == last)
+            expected = number + 1
         if unborn is not None:
             yield leftover(self._folder, segment_name(unborn), _KIND, "it was being created: no header, no records")
 
@@ -96,6 +97,11 @@ class LogVerification:
             return False
         finally:
             file.close()
+
+
+def _gap(first: int, last: int) -> FileReport:
+    names = segment_name(first) if first == last else f"{segment_name(first)} to {segment_name(last)}"
+    return missing(names, _KIND, "the log goes on behind it")
 
 
 def _told(scan: SegmentScan) -> str:

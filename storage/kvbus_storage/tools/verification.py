@@ -109,7 +109,7 @@ class _Verification:
             name, added = table_name(number), named.get(number)
             if number not in there:
                 yield missing(name, _TABLE, "the manifest names it")
-            elif added is None and (self._whole is not None or not self._manifests):
+            elif added is None and self._whole is not None:
                 yield leftover(self._folder, name, _TABLE, "no manifest names it")
             else:
                 yield checked(self._folder, name, _TABLE, partial(_check_table, name, added))
