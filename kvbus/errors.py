@@ -24,7 +24,7 @@ Source: PROTOCOL.md, "Error codes".
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class KvbusError(Exception):
@@ -80,6 +80,14 @@ class ClientError(KvbusError):
         self.message = message
         self.definite = self.definite_by_default if definite is None else definite
         self.details: dict[str, object] = dict(details or {})
+
+    def as_answer(self) -> Self:
+        """Return it as an answer to be kept: without the frames it was raised in.
+
+        They hold all that came in the same turn, and among it what the answer is kept in: a cycle.
+        """
+        self.__traceback__ = self.__cause__ = self.__context__ = None
+        return self
 
 
 class BadRequest(ClientError):

@@ -131,9 +131,13 @@ class Call:
 
     def refuse(self, slot: int, error: ClientError) -> bool:
         """Store one operation's error; say whether the call is complete."""
-        self.errors.append((slot, error))
+        self.errors.append((slot, error.as_answer()))
         self.remaining -= 1
         return not self.remaining
+
+    def fail(self, error: ClientError) -> None:
+        """Let the error be the answer to all of it."""
+        self.error = error.as_answer()
 
     def note_receipt(self, receipt: Receipt) -> None:
         """Keep the weakest receipt of this call's parts."""

@@ -78,7 +78,7 @@ class Effects:
 
     def fail(self, call: Call, error: ClientError) -> None:
         """Answer all of ``call`` with ``error``."""
-        call.error = error
+        call.fail(error)
         self.replies.append(call)
 
     def trace(self, event: str, **fields: object) -> None:

@@ -159,9 +159,11 @@ class ClientPort:
                 self._backlogs.pop(origin.routing_id, None)
 
     def _overloaded(self, call: Call) -> bytes:
-        call.error = Overloaded(
-            f"{_UNREAD_BYTES >> 20} MiB of replies wait for this client; read them, then ask again",
-            details={"retry_after_ms": RETRY_AFTER_MS},
+        call.fail(
+            Overloaded(
+                f"{_UNREAD_BYTES >> 20} MiB of replies wait for this client; read them, then ask again",
+                details={"retry_after_ms": RETRY_AFTER_MS},
+            )
         )
         return encode_reply(call, self._reply_bytes)
 

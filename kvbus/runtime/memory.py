@@ -15,7 +15,8 @@ from pathlib import Path
 
 _STATM = Path("/proc/self/statm")
 _LOOK_SECONDS = 1.0
-_LONGEST_WAIT_SECONDS = 64.0
+_EAGER_SECONDS = 30.0
+_PATIENT_SECONDS = 60.0
 _BUSY_TURNS = 100
 _WORTH_BYTES = 16 << 20
 
@@ -24,8 +25,8 @@ class Reclaimer:
     """Gives freed memory back once a burst is over.
 
     It looks once a second. A node that has had little to do since the last look, and is 16 MiB larger than it was when
-    it was smallest, gives back. What is left then may be in use, or freed a moment later: it tries again after a while,
-    twice as long after each try in vain, and soon when the node was busy or has grown by another 16 MiB.
+    it was smallest, gives back. What is left then may be in use, or freed a moment later: for half a minute after the
+    node was busy, or grew by another 16 MiB, it tries at each look, then once a minute.
     """
 
     def __init__(self, resident_bytes: Callable[[], int], give_back: Callable[[], object]) -> None:
@@ -33,8 +34,7 @@ class Reclaimer:
         self._give_back = give_back
         self._least = inf
         self._left = 0
-        self._looked_at = self._again_at = 0.0
-        self._wait_seconds = _LOOK_SECONDS
+        self._looked_at = self._eager_until = self._again_at = 0.0
         self._turns = 0
 
     def look(self, now: float, turns: int) -> None:
@@ -44,16 +44,14 @@ class Reclaimer:
         is_busy = turns - self._turns > _BUSY_TURNS
         self._looked_at, self._turns = now, turns
         resident = self._resident_bytes()
+        if is_busy or resident >= self._left + _WORTH_BYTES:
+            self._eager_until = now + _EAGER_SECONDS
         if resident < self._least + _WORTH_BYTES:
             self._least = min(self._least, resident)
-        elif is_busy:
-            self._wait_seconds, self._again_at = _LOOK_SECONDS, now
-        elif now >= self._again_at or resident >= self._left + _WORTH_BYTES:
+        elif not is_busy and (now < self._eager_until or now >= self._again_at):
             self._give_back()
             self._left = self._resident_bytes()
-            in_vain = resident - self._left < _WORTH_BYTES
-            self._wait_seconds = min(2 * self._wait_seconds, _LONGEST_WAIT_SECONDS) if in_vain else _LOOK_SECONDS
-            self._again_at = now + self._wait_seconds
+            self._again_at = now + _PATIENT_SECONDS
 
 
 def process_reclaimer() -> Reclaimer:

@@ -141,7 +141,7 @@ class ZmqTransport:
                 raise Unsupported(_NO_FAULTS)
             call.fields = self._faults.obey(call.op, request.fields, monotonic())
         except ClientError as error:
-            call.error = error
+            call.fail(error)
         else:
             if call.op != "admin.faults":
                 self._log("faults_changed", {"op": call.op, "rules": len(self._faults.rules())})

@@ -234,7 +234,7 @@ class Process:
         for call in out.replies:
             self._answer(call)
         for request in out.fault_requests:
-            request.call.error = Unsupported("a simulated node breaks nothing itself; ask its world")
+            request.call.fail(Unsupported("a simulated node breaks nothing itself; ask its world"))
             self._answer(request.call)
         for event, fields in out.traces:
             self._trace.tell(self._timeline.now, self.config.name, event, fields)

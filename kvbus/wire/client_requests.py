@@ -166,7 +166,7 @@ class Intake:
         self, origin: ClientOrigin | PeerOrigin, request_id: int | bytes | None, op: str, error: ClientError
     ) -> None:
         call = Call(origin, request_id, op, "", 0, False)
-        call.error = error
+        call.fail(error)
         self.refused.append(call)
 
     def _unknown(self, op: str, fields: Mapping[str, object]) -> ClientError:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
+from weakref import ReferenceType, ref
 
 import pytest
 from hypothesis import given, settings
@@ -264,3 +266,23 @@ def test_contexts_that_would_overfill_the_reply_are_refused() -> None:
     assert code(
         {"id": 1, "op": "mput", "keys": [b"%d" % i for i in range(40)], "values": [b""] * 40, "ctxs": contexts}
     ) == ("too_large")
+
+
+def test_a_refused_request_holds_on_to_nothing_of_the_turn_it_came_in() -> None:
+    class Turn:
+        pass
+
+    def receive() -> tuple[ReferenceType[Turn], list[Call]]:
+        turn, tick = Turn(), Tick(0.0, 0)
+        collector = intake()
+        for body in (b"\xff", dumps({"id": 1, "op": "get", "key": bytes(400)}), dumps({"id": 1, "op": "nothing"})):
+            collector.add(ORIGIN, body)
+        return ref(turn), collector.hand_over(tick)
+
+    gc.disable()
+    try:
+        turn, refused = receive()
+        assert len(refused) == 3
+        assert turn() is None
+    finally:
+        gc.enable()
