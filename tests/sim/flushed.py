@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from random import Random
+
 from kvbus.sim.world import World
 
 KEYS = [b"key-%02d" % number for number in range(40)]
 
 
-def flushed(nodes: int) -> World:
+def value_of(key: bytes, random_bytes: int = 0) -> bytes:
+    """Return what stands at ``key``."""
+    return b"value of " + key + Random(key).randbytes(random_bytes)
+
+
+def flushed(nodes: int, random_bytes: int = 0) -> World:
     """Return a world whose nodes have all data in tables, and nothing of it in memory."""
     world = World(nodes, seed=1, partitions=4)
     world.settle()
     with world.client("n1") as client:
         for key in KEYS:
-            client.put(key, b"value of " + key)
+            client.put(key, value_of(key, random_bytes))
     world.timeline.run(10.0)
     for name in world.names:
         world.stop(name)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
+from kvbus.client.replies import GetReply
 from kvbus.errors import Corrupt
+from kvbus.sim.client import SimClient
 from kvbus.sim.world import World
 from tests.sim.flushed import KEYS, flushed
 
@@ -55,3 +59,24 @@ def test_where_no_intact_copy_is_left_the_client_hears_of_the_damage_and_a_write
             assert client.get(key).values == [b"new"]
         with pytest.raises(Corrupt):
             list(client.scan())
+
+
+@pytest.mark.parametrize("nodes", [1, 3])
+def test_only_the_damaged_keys_of_a_batch_fail(nodes: int) -> None:
+    world = flushed(nodes, random_bytes=1000)
+    for name in world.names:
+        damage(world, name, 0.2)
+    with world.client("n1") as client:
+        alone = {key: outcome(client, key) for key in KEYS}
+        together = client.get_many(KEYS)
+    assert 0 < list(alone.values()).count("corrupt") < len(KEYS)
+    for key, found in zip(KEYS, together, strict=True):
+        assert ("corrupt" if isinstance(found, Corrupt) else cast("GetReply", found).value) == alone[key]
+    assert sum(process.metrics.damaged_reads_total for process in world.processes.values()) > 0
+
+
+def outcome(client: SimClient, key: bytes) -> bytes | str:
+    try:
+        return client.get(key).value or b""
+    except Corrupt:
+        return "corrupt"

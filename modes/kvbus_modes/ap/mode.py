@@ -322,7 +322,7 @@ class ApMode:
         try:
             if flags:
                 path = pack_column([dumps(self._replica.read_path(keys[0]))])
-            records = frames.that_fit(self._replica.multi_get(keys))
+            records = frames.that_fit(self._replica.read(keys, out)[0])
         except CorruptionError as error:
             self._replica.met_damage(error, out)
             records, path, flags = [], b"", 0

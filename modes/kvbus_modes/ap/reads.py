@@ -209,13 +209,17 @@ class Reads:
             batch.asked_at[node] = now
             batch.hedge_at = now + self._links.hedge_after(node)
             return
-        try:
-            if batch.columns.options.explain:
+        if batch.columns.options.explain:
+            try:
                 batch.paths[node] = self._replica.read_path(batch.keys[0])
-            records: Records = self._replica.multi_get(batch.keys)
-        except CorruptionError as error:
+            except CorruptionError as error:
+                batch.take_loss(node)
+                batch.damage = self._replica.met_damage(error, out)
+                return
+        records, damage = self._replica.read(batch.keys, out)
+        if not records:
             batch.take_loss(node)
-            batch.damage = self._replica.met_damage(error, out)
+            batch.damage = damage
             return
         unsynced = self._replica.unsynced()
         if unsynced is None:
@@ -258,6 +262,9 @@ class Reads:
         batch.replied = True
         acks = batch.answered.bit_count()
         if batch.damage and not batch.awaited:
+            if len(batch.keys) > 1 and now < batch.deadline:
+                self._part_with_first(batch, now)
+                return
             self._answers.fail(batch.columns, batch.corrupt(), now - batch.started, out)
             return
         error = RequestTimeout(f"{cause}: {acks} of {batch.requirement.needed}", details={"cause": cause, "acks": acks})
@@ -279,6 +286,15 @@ class Reads:
         values, tokens = read_column(records, wall_ms)
         self._metrics.quorums("get", MODE).observe(now - batch.started, len(records))
         self._answers.settle(batch, tokens, values, batch.keyspace, now, out)
+
+    def _part_with_first(self, batch: ReadBatch, now: float) -> None:
+        """Ask for the first key by itself, which is damaged on some replica, and for the others without it."""
+        columns, keys = batch.columns, batch.keys
+        for begin, end in ((0, 1), (1, len(keys))):
+            part = Located(batch.replicas, columns.select(range(begin, end)), keys[begin:end])
+            again = ReadBatch(self._new_batch(), part, batch.requirement, batch.started, keyspace=batch.keyspace)
+            self._open_unasked(again, now)
+        batch.columns, batch.keys = columns.select(range(0)), []
 
     def _part_with_rest(self, batch: ReadBatch, count: int, now: float, out: Effects) -> None:
         """Leave ``batch`` its first ``count`` operations, which were read."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from kvbus.core.durably import Durably
 from kvbus.core.metrics import Metrics
 from kvbus.core.tick import Effects
@@ -72,6 +74,18 @@ class Replica:
             self._told_damage[reason] = None
             out.trace("damaged", reason=reason)
         return reason
+
+    def read(self, keys: list[bytes], out: Effects) -> tuple[list[bytes | None], str]:
+        """Return the records at ``keys`` up to the first one that is damaged, and what is to be said of that one."""
+        try:
+            return self._engine.multi_get(keys), ""
+        except CorruptionError as error:
+            damage = self.met_damage(error, out)
+        records: list[bytes | None] = []
+        with suppress(CorruptionError):
+            for key in keys:
+                records.append(self._engine.get(key))
+        return records, damage
 
     def present(self, keys: list[bytes]) -> list[bytes | None]:
         """Return the records at ``keys`` to be replaced; a damaged one counts as absent, and what is stored mends it.
