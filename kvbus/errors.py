@@ -170,7 +170,7 @@ class StaleEpoch(ClientError):
 
 
 class ReadOnly(ClientError):
-    """The node takes no writes because its disk is full."""
+    """The node takes no writes because there is no room: most often its disk is full."""
 
     code = "read_only"
 

@@ -103,7 +103,7 @@ class NodeCollector(Collector):
 
 
 _STORAGE_GAUGES = {
-    "read_only": "1 while the disk is full and writes are refused.",
+    "read_only": "1 while writes are refused: the disk is full, files have run out, or flushes are far behind.",
     "frozen_memtables": "Memtables that wait for their flush.",
     "level0_depth": "Runs over each other in level 0: each is one more place to look for a key.",
     "damaged_tables": "Tables that cannot be read, and those that compaction leaves alone because of them.",
