@@ -7,15 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-from kvbus.errors import CorruptionError
 from kvbus.ports.disk import Disk, ReadFile
-from kvbus_storage.format_error import FormatError
 from kvbus_storage.lsm.merge import Chunk, merge
 from kvbus_storage.removed import REMOVED
-from kvbus_storage.table.block import decode_block
-from kvbus_storage.table.format import Index, decode_stored, table_name
+from kvbus_storage.table.format import Index, table_name
 from kvbus_storage.table.output import OutputPlan, write_tables
-from kvbus_storage.table.table import read_footer, read_index
+from kvbus_storage.table.table import read_entries, read_footer, read_index
 from kvbus_storage.table.writer import TableMeta
 
 _READ_BYTES = 128 << 10
@@ -65,20 +62,7 @@ def table_chunks(file: ReadFile, index: Index, name: str) -> Iterator[Chunk]:
     first = 0
     while first < blocks:
         last = max(bisect_left(bounds, bounds[first] + _READ_BYTES, first, blocks), first + 1)
-        begin = bounds[first]
-        data = file.read(begin, bounds[last] - begin)
-        keys: list[bytes] = []
-        records: list[bytes] = []
-        for block in range(first, last):
-            try:
-                more_keys, more_records = decode_block(
-                    decode_stored(data[bounds[block] - begin : bounds[block + 1] - begin])
-                )
-            except FormatError as error:
-                raise CorruptionError(f"the block {error}", name, bounds[block]) from error
-            keys += more_keys
-            records += more_records
-        yield keys, records
+        yield read_entries(file, index, first, last, name)
         first = last
 
 

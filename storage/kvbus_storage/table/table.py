@@ -172,28 +172,12 @@ class Table:
         """Return the entries of the blocks from ``first`` up to ``last``; the cache is asked of a single one only."""
         if last - first == 1:
             return self.entries(first)
-        bounds = self._index.bounds
-        begin = bounds[first]
-        data = self._file.read(begin, bounds[last] - begin)
-        keys: list[bytes] = []
-        records: list[bytes] = []
-        for block in range(first, last):
-            stored = data[bounds[block] - begin : bounds[block + 1] - begin]
-            more_keys, more_records = decode_block(self._decoded(stored, bounds[block]))
-            keys += more_keys
-            records += more_records
-        return keys, records
+        return read_entries(self._file, self._index, first, last, table_name(self.number))
 
     def _read_block(self, index: int) -> bytes:
         bounds = self._index.bounds
         begin = bounds[index]
-        return self._decoded(self._file.read(begin, bounds[index + 1] - begin), begin)
-
-    def _decoded(self, stored: bytes, offset: int) -> bytes:
-        try:
-            return decode_stored(stored)
-        except FormatError as error:
-            raise CorruptionError(f"the block {error}", table_name(self.number), offset) from error
+        return _decoded(self._file.read(begin, bounds[index + 1] - begin), table_name(self.number), begin)
 
 
 class DamagedTable(Table):
@@ -294,6 +278,32 @@ def read_index(file: ReadFile, footer: Footer, name: str) -> Index:
         CorruptionError: it is damaged.
     """
     return _read_part(file, footer.index_offset, footer.index_end, name, "index", decode_index)
+
+
+def read_entries(file: ReadFile, index: Index, first: int, last: int, name: str) -> tuple[list[bytes], list[bytes]]:
+    """Read the keys in the blocks from ``first`` up to ``last`` and what stands at them, with one read.
+
+    Raises:
+        CorruptionError: a block is damaged.
+    """
+    bounds = index.bounds
+    begin = bounds[first]
+    data = file.read(begin, bounds[last] - begin)
+    keys: list[bytes] = []
+    records: list[bytes] = []
+    for block in range(first, last):
+        stored = data[bounds[block] - begin : bounds[block + 1] - begin]
+        more_keys, more_records = decode_block(_decoded(stored, name, bounds[block]))
+        keys += more_keys
+        records += more_records
+    return keys, records
+
+
+def _decoded(stored: bytes, name: str, offset: int) -> bytes:
+    try:
+        return decode_stored(stored)
+    except FormatError as error:
+        raise CorruptionError(f"the block {error}", name, offset) from error
 
 
 def _read_filter(file: ReadFile, footer: Footer, name: str) -> Filter:
