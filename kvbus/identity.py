@@ -6,6 +6,9 @@ clean stop, which hands the version hold on to the next start.
 A directory's first incarnation is the minutes since 2025, each later start's is one more. So a directory that replaces
 a lost one begins above it, and gives no version number again that peers or clients still hold, as long as the node was
 not started more often than once a minute over the lost one's life, and its clock is not behind that one's start.
+
+A copy that was put in the directory's place knows nothing of what came after it. It is recognised by the disk's stamp,
+begins above the minutes, too, with room for starts within the last minutes, and takes over no hold.
 """
 
 from __future__ import annotations
@@ -17,13 +20,14 @@ from typing import cast
 from uuid import uuid4
 
 from kvbus.errors import ConfigError, CorruptionError
-from kvbus.ports.disk import Disk
+from kvbus.ports.disk import HeldDisk
 from kvbus.wire.handshake import Known
 
 _PATH = "node.json"
 _FORMAT = 1
 _YEAR_2025_MS = 1_735_689_600_000
 _MINUTE_MS = 60_000
+_COPY_STARTS = 64
 _INCARNATION_BITS = 24
 """What is left of a version epoch's 64 bits above a start's own count."""
 
@@ -31,6 +35,8 @@ _INCARNATION_BITS = 24
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Papers:
     """What ``node.json`` holds. ``hold_floor`` is set only between a clean stop and the next start.
+
+    ``stamp`` is the disk's (see its port) where they were saved last.
 
     ``layout`` names what places the keys and gives out the short ids; under another one this node's data would not be
     found, and its old version numbers could be given again, as another server's.
@@ -41,6 +47,7 @@ class Papers:
     layout: str
     node_id: str
     incarnation: int
+    stamp: str = ""
     hold_floor: int | None = None
     known: Mapping[str, Known] = field(default_factory=dict[str, Known])
 
@@ -48,7 +55,7 @@ class Papers:
 class IdentityFile:
     """Reads and replaces ``node.json`` in one data directory; ``mint`` makes the id of a new one."""
 
-    def __init__(self, disk: Disk, path_shown: str, mint: Callable[[], str] = lambda: uuid4().hex) -> None:
+    def __init__(self, disk: HeldDisk, path_shown: str, mint: Callable[[], str] = lambda: uuid4().hex) -> None:
         self._disk = disk
         self._path_shown = path_shown
         self._mint = mint
@@ -56,11 +63,12 @@ class IdentityFile:
     def start(self, cluster: str, name: str, layout: str, wall_ms: int) -> Papers:
         """Mint the papers in an empty directory or check the present ones; raise the incarnation, durably.
 
-        ``wall_ms`` is the wall clock in ms since 1970; only an empty directory needs it. The result still carries the
-        hold that a clean stop handed on; on the disk it is used up.
+        ``wall_ms`` is the wall clock in ms since 1970; only an empty directory and a copy need it. The result still
+        carries the hold that a clean stop handed on; on the disk it is used up.
 
         Raises:
-            ConfigError: the directory belongs to another node, cluster or layout; or it is empty and the clock wrong.
+            ConfigError: the directory belongs to another node, cluster or layout; or it is empty or a copy, and the
+                clock wrong.
             CorruptionError: ``node.json`` cannot be read.
         """
         try:
@@ -85,19 +93,35 @@ class IdentityFile:
                 f"{self._path_shown} was made for {papers.layout}, not for {layout}; restore [cluster] "
                 "initial_members, partitions and replicas: they cannot be changed in this version"
             )
-        started = replace(papers, incarnation=papers.incarnation + 1)
+        stamp = self._disk.stamp()
+        if papers.stamp == stamp:
+            started = replace(papers, incarnation=papers.incarnation + 1)
+        else:
+            least = self._minutes(wall_ms) + _COPY_STARTS
+            started = replace(papers, incarnation=max(papers.incarnation + 1, least), stamp=stamp, hold_floor=None)
         self.save(replace(started, hold_floor=None))
         return started
 
     def _minted(self, cluster: str, name: str, layout: str, wall_ms: int) -> Papers:
         """Return the papers as they were before the directory's first start."""
+        minutes = self._minutes(wall_ms)
+        return Papers(
+            cluster=cluster,
+            name=name,
+            layout=layout,
+            node_id=self._mint(),
+            incarnation=minutes - 1,
+            stamp=self._disk.stamp(),
+        )
+
+    def _minutes(self, wall_ms: int) -> int:
         minutes = (wall_ms - _YEAR_2025_MS) // _MINUTE_MS
         if not 0 < minutes < 1 << _INCARNATION_BITS:
             raise ConfigError(
                 f"this machine's clock is {minutes} minutes past 2025-01-01T00:00Z; set it right and start again: "
-                "a new data directory counts its version numbers from there"
+                "a data directory that is new, or was copied here, counts its version numbers from there"
             )
-        return Papers(cluster=cluster, name=name, layout=layout, node_id=self._mint(), incarnation=minutes - 1)
+        return minutes
 
     def save(self, papers: Papers) -> None:
         """Replace ``node.json`` durably."""
@@ -107,6 +131,7 @@ class IdentityFile:
             "name": papers.name,
             "layout": papers.layout,
             "node_id": papers.node_id,
+            "stamp": papers.stamp,
             "incarnation": papers.incarnation,
             "hold_floor": papers.hold_floor,
             "known": {name: list(known) for name, known in papers.known.items()},
@@ -124,6 +149,7 @@ class IdentityFile:
                 name=str(fields["name"]),
                 layout=str(fields["layout"]),
                 node_id=str(fields["node_id"]),
+                stamp=str(fields.get("stamp", "")),
                 incarnation=int(cast("int", fields["incarnation"])),
                 hold_floor=cast("int | None", fields["hold_floor"]),
                 known={name: Known(*each) for name, each in known.items()},

@@ -40,6 +40,11 @@ class Progress:
     error: ClientError | None = None
 
     @property
+    def damaged_tables(self) -> int:
+        """Tables that were found damaged by the time the order was done."""
+        return 0 if self.after is None else _of(self.after, "damaged_tables")
+
+    @property
     def failures(self) -> int:
         """How often flushes and compactions have failed since the order."""
         now = self.before if self.after is None else self.after
@@ -110,7 +115,7 @@ def _order(
         _draw(begun)
         if failed:
             complain(f"\nkvbus: {'; '.join(each['message'] for each in failed)}")
-    if failed or any(each.state == "goes on" for each in begun):
+    if failed or any(each.state == "goes on" or each.damaged_tables for each in begun):
         raise typer.Exit(EXIT_ERROR)
 
 
@@ -176,7 +181,9 @@ def _change(progress: Progress, name: str) -> str:
 
 def _state_text(progress: Progress) -> str:
     after = f" after {progress.seconds:.1f} s" if progress.after is not None else ""
-    trouble = f"; {progress.failures} failures, see its log" if progress.failures else ""
+    trouble = f"; jobs that failed: {progress.failures}, see its log" if progress.failures else ""
+    if progress.damaged_tables:
+        trouble += f"; damaged tables left as they are: {progress.damaged_tables}, see kvbus verify"
     return f"{progress.state}{after}{trouble}"
 
 

@@ -19,10 +19,8 @@ if TYPE_CHECKING:
     from kvbus.ports.engine_tools import FileReport
 
 _PAPERS = "node.json"
-_MEND = (
-    "Restore the directory from a copy; or, where other replicas hold this node's data, move the directory away and "
-    "let the node join again as a new member."
-)
+_MEND = "Restore the directory from a copy."
+_ROCKS = "rocks"
 
 
 def verify(
@@ -59,6 +57,8 @@ def _verification(data_dir: Path, engine: str) -> Generator[Iterator[FileReport]
     from kvbus.plugins import engine_tools
     from kvbus.runtime.os_disk import OsFolderAtRest
 
+    if (data_dir / _ROCKS).is_dir():
+        raise ConfigError(f"{data_dir} holds a RocksDB database, which checks itself: with each read, and at a start")
     tools = engine_tools(engine)
     folder = OsFolderAtRest(data_dir)
     try:

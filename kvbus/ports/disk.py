@@ -135,6 +135,14 @@ class Disk(Folder, Protocol):
         ...
 
 
+class HeldDisk(Disk, Protocol):
+    """A disk that this process has to itself."""
+
+    def stamp(self) -> str:
+        """Return what stays the same as long as this is the same directory, and is another one for a copy of it."""
+        ...
+
+
 @runtime_checkable
 class FolderDisk(Disk, Protocol):
     """A disk that is a folder of the operating system, whose files an engine's library can open by itself."""

@@ -123,6 +123,11 @@ class OsDisk(OsFolder):
                 f"{self._root} is used by another process: stop it, or give this node a data directory of its own"
             ) from error
 
+    def stamp(self) -> str:
+        """Return what a copy does not share: the lock file's number, and when it came there, which no tool can set."""
+        found = os.fstat(self._lock)
+        return f"{found.st_dev:x}-{found.st_ino:x}-{found.st_ctime_ns:x}"
+
     def __reduce__(self) -> tuple[type[OsFolder], tuple[str]]:
         return OsFolder, (str(self._root),)
 

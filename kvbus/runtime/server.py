@@ -34,6 +34,7 @@ from kvbus.runtime.sockets import check_addresses
 from kvbus.runtime.zmq_transport import Addresses, ZmqTransport
 from kvbus.wire.handshake import Handshake
 
+_TROUBLES = ("damaged", "job_failed", "read_only")
 _DRAIN_SECONDS = 5.0
 _DRAIN_STEP_SECONDS = 0.01
 _LAST_REQUESTS_SECONDS = 0.1
@@ -179,7 +180,10 @@ class Server:
             self._event("peers_not_remembered", {"reason": str(error)})
 
     def _event(self, event: str, fields: dict[str, object]) -> None:
-        logger.info(event, **fields)
+        if event in _TROUBLES:
+            logger.warning(event, **fields)
+        else:
+            logger.info(event, **fields)
 
     def _fatal(self, error: BaseException) -> None:
         """Exit at once: after a failed sync or a bug nothing that this process says can be trusted."""

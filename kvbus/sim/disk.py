@@ -29,11 +29,16 @@ class MemoryDisk:
         # What the directory on the platter says; a file that has another name there has both after a power cut.
         self._durable_files: dict[str, MemoryFile] = {}
         self.capacity_bytes: int | None = None
+        self.stamped = ""
         self.fail_sync = False
         self.fail_write = False
         self.syncs = 0
         self.writes = 0
         self.on_step: Callable[[], None] = lambda: None
+
+    def stamp(self) -> str:
+        """Return what a test says; a crash leaves it as it is."""
+        return self.stamped
 
     def list(self, folder: str = "") -> list[str]:
         """Return the sorted names of the files in ``folder``."""
@@ -153,6 +158,7 @@ class MemoryDisk:
 
     def _clone(self, contents: Mapping[str, bytes]) -> MemoryDisk:
         image = MemoryDisk()
+        image.stamped = self.stamped
         for path, content in contents.items():
             image.files[path] = copy = MemoryFile(image, 0)
             copy.data[:] = content

@@ -90,3 +90,29 @@ def test_a_directory_with_strange_files_or_broken_papers_is_refused() -> None:
     disk.replace("node.json", b"{")
     with pytest.raises(CorruptionError, match=r"node\.json"):
         papers_on(disk).start("demo", "n1", "three", NOW_MS)
+
+
+@pytest.mark.parametrize("starts_since", [1, 5, 60])
+@pytest.mark.parametrize("minutes_since", [0, 10_000])
+def test_a_copy_put_in_the_directorys_place_begins_above_it_and_takes_over_no_hold(
+    starts_since: int, minutes_since: int
+) -> None:
+    disk = MemoryDisk()
+    papers = papers_on(disk).start("demo", "n1", "three", NOW_MS)
+    papers_on(disk).save(replace(papers, hold_floor=7))
+    copy = disk.kill()
+    used = [papers_on(disk).start("demo", "n1", "three", NOW_MS).incarnation for _ in range(starts_since)]
+    copy.stamped = "another directory"
+    restored = papers_on(copy).start("demo", "n1", "three", NOW_MS + minutes_since * MINUTE_MS)
+    assert restored.incarnation > max(used)
+    assert (restored.node_id, restored.hold_floor) == (papers.node_id, None)
+    again = papers_on(copy).start("demo", "n1", "three", NOW_MS)
+    assert again.incarnation == restored.incarnation + 1
+
+
+def test_a_copy_is_not_started_by_a_clock_that_must_be_wrong() -> None:
+    disk = MemoryDisk()
+    papers_on(disk).start("demo", "n1", "three", NOW_MS)
+    disk.stamped = "another directory"
+    with pytest.raises(ConfigError, match="clock"):
+        papers_on(disk).start("demo", "n1", "three", 0)

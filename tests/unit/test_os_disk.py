@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -127,3 +128,18 @@ def test_what_is_no_regular_file_is_not_waited_for(disk: OsDisk, tmp_path: Path)
     for name in ("pipe", "folder"):
         with pytest.raises(OSError, match=f"Not a regular file: .*{name}"):
             disk.open(name)
+
+
+@pytest.mark.parametrize("copying", ["cp -r", "cp -a", "mv"])
+def test_a_stamp_goes_with_the_directory_and_not_with_a_copy(tmp_path: Path, copying: str) -> None:
+    (tmp_path / "one").mkdir()
+    first = OsDisk(tmp_path / "one" / "data")
+    stamp = first.stamp()
+    first.close()
+    again = OsDisk(tmp_path / "one" / "data")
+    assert again.stamp() == stamp
+    again.close()
+    subprocess.run([*copying.split(), tmp_path / "one", tmp_path / "two"], check=True)
+    other = OsDisk(tmp_path / "two" / "data")
+    assert (other.stamp() == stamp) == (copying == "mv")
+    other.close()

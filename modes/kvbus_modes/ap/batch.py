@@ -71,7 +71,7 @@ class Batch:
 
     def corrupt(self) -> Corrupt:
         """Say that damaged copies leave too few intact ones."""
-        intact = self.answered.bit_count()
+        intact = (self.answered | self.awaited).bit_count()
         return Corrupt(
             f"{self.damage}; intact copies: {intact} of the {self.requirement.needed} asked for. Ask with fewer, write "
             "the key anew, or restore the node's data"

@@ -261,7 +261,7 @@ class Reads:
             return
         batch.replied = True
         acks = batch.answered.bit_count()
-        if batch.damage and not batch.awaited:
+        if batch.damage:
             if len(batch.keys) > 1 and now < batch.deadline:
                 self._part_with_first(batch, now)
                 return

@@ -38,10 +38,7 @@ Raises:
     FormatError: the payload is not what its kind says.
 """
 
-_MEND = (
-    "this version cannot repair a damaged log and leaves it as it is. Restore the data directory from a copy; or, "
-    "where other replicas hold this node's data, move the directory away and let the node join again as a new member."
-)
+_MEND = "this version cannot repair a damaged log and leaves it as it is. Restore the data directory from a copy."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

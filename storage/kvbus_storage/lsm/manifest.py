@@ -35,10 +35,7 @@ MISSING = "manifest-*"
 
 logger = logging.getLogger(__name__)
 
-_MEND = (
-    "Without the manifest nobody knows which tables count. Restore the data directory from a copy; or, where other "
-    "replicas hold this node's data, move the directory away and let the node join again as a new member."
-)
+_MEND = "Without the manifest nobody knows which tables count. Restore the data directory from a copy."
 
 
 class Manifest:

@@ -36,10 +36,7 @@ _WINDOW_BLOCKS = 32
 _SEPARATOR_BYTES = 72
 """What a block's place in the index takes in memory, about: a short bytes object, a pointer to it, and an offset."""
 
-MEND = (
-    "Restore the data directory from a copy; or, where other replicas hold this node's data, move the directory "
-    "away and let the node join again as a new member."
-)
+MEND = "Restore the data directory from a copy."
 
 Part = TypeVar("Part")
 
