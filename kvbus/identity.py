@@ -93,12 +93,11 @@ class IdentityFile:
                 f"{self._path_shown} was made for {papers.layout}, not for {layout}; restore [cluster] "
                 "initial_members, partitions and replicas: they cannot be changed in this version"
             )
-        stamp = self._disk.stamp()
-        if papers.stamp == stamp:
-            started = replace(papers, incarnation=papers.incarnation + 1)
-        else:
+        started = replace(papers, incarnation=papers.incarnation + 1)
+        if papers.stamp != self._disk.stamp():
             least = self._minutes(wall_ms) + _COPY_STARTS
-            started = replace(papers, incarnation=max(papers.incarnation + 1, least), stamp=stamp, hold_floor=None)
+            started = replace(started, incarnation=max(started.incarnation, least), hold_floor=None)
+        started = replace(started, stamp=self._disk.restamp())
         self.save(replace(started, hold_floor=None))
         return started
 

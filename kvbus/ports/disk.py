@@ -139,7 +139,11 @@ class HeldDisk(Disk, Protocol):
     """A disk that this process has to itself."""
 
     def stamp(self) -> str:
-        """Return what stays the same as long as this is the same directory, and is another one for a copy of it."""
+        """Return what stays the same until :meth:`restamp` while this is the same directory; a copy has another."""
+        ...
+
+    def restamp(self) -> str:
+        """Return another stamp, which holds from now on: so a copy made before is one, whatever tool puts it back."""
         ...
 
 

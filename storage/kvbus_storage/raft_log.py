@@ -263,16 +263,12 @@ class SegmentRaftLog:
         return {number: group.applied for number, group in self._groups.items() if group.applied}
 
     def leave_segments_before(self, base: int) -> bool:
-        """Write anew what groups have in segments before ``base``; say whether there is anything to commit.
-
-        Raises:
-            ReadOnly: the disk is full; the segments must stay.
-        """
+        """Queue anew what groups have in segments before ``base``; say whether there is anything to commit."""
         behind = {
             number: group for number, group in self._groups.items() if group.oldest is not None and group.oldest < base
         }
         for number, group in behind.items():
-            self._journal.check_writable()
+            # Also where no writes are taken: without this flush there would be no room for them ever again.
             undo = partial(setattr, group, "oldest", group.oldest)
             group.oldest = self._journal.segment
             for kind, payload in _records(number, group):

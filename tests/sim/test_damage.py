@@ -73,6 +73,8 @@ def test_only_the_damaged_keys_of_a_batch_fail(nodes: int) -> None:
     for key, found in zip(KEYS, together, strict=True):
         assert ("corrupt" if isinstance(found, Corrupt) else cast("GetReply", found).value) == alone[key]
     assert sum(process.metrics.damaged_reads_total for process in world.processes.values()) > 0
+    told = {outcome for process in world.processes.values() for _, _, outcome in process.metrics.request_seconds}
+    assert "too_large" not in told
 
 
 def outcome(client: SimClient, key: bytes) -> bytes | str:

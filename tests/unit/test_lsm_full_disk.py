@@ -9,6 +9,7 @@ from random import Random
 import pytest
 
 from kvbus.errors import ReadOnly
+from kvbus.ports.raft_log import HardState
 from kvbus.sim.disk import MemoryDisk
 from kvbus_storage import EngineOptions, LsmEngine
 from tests.unit.lsm_workload import Clock, LateWorker, State, check_tidy, drain, opened, settle, state_of, used_bytes
@@ -262,3 +263,19 @@ def test_writes_are_refused_while_what_waits_takes_all_the_memory(monkeypatch: p
     engine.apply([b"more"], [b"1"])
     engine.commit()
     assert len(state_of(engine)) == count + 1
+
+
+def test_a_crowded_engine_with_groups_goes_on_when_the_worker_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kvbus_storage.options._LEAST_WAITING_BYTES", 0)
+    engine, worker = opened(MemoryDisk(), OPTIONS)
+    engine.raft_log.save_hard_state(7, HardState(3, 2))
+    for number in range(200):
+        if engine.read_only:
+            break
+        engine.apply([b"%05d" % number], [bytes(10_000)])
+        engine.commit()
+    assert engine.read_only
+    settle(engine, worker)
+    engine.apply([b"more"], [b"1"])
+    engine.commit()
+    assert engine.raft_log.hard_state(7) == (3, 2)

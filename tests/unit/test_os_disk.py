@@ -134,7 +134,7 @@ def test_what_is_no_regular_file_is_not_waited_for(disk: OsDisk, tmp_path: Path)
 def test_a_stamp_goes_with_the_directory_and_not_with_a_copy(tmp_path: Path, copying: str) -> None:
     (tmp_path / "one").mkdir()
     first = OsDisk(tmp_path / "one" / "data")
-    stamp = first.stamp()
+    stamp = first.restamp()
     first.close()
     again = OsDisk(tmp_path / "one" / "data")
     assert again.stamp() == stamp
@@ -143,3 +143,11 @@ def test_a_stamp_goes_with_the_directory_and_not_with_a_copy(tmp_path: Path, cop
     other = OsDisk(tmp_path / "two" / "data")
     assert (other.stamp() == stamp) == (copying == "mv")
     other.close()
+
+
+def test_each_start_makes_the_lock_file_look_changed_to_tools_that_restore_copies(tmp_path: Path) -> None:
+    disk = OsDisk(tmp_path)
+    before, stamp = (tmp_path / "LOCK").stat().st_mtime_ns, disk.stamp()
+    assert disk.restamp() != stamp
+    assert (tmp_path / "LOCK").stat().st_mtime_ns > before
+    disk.close()

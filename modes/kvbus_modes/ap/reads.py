@@ -278,7 +278,9 @@ class Reads:
             self._answers.fail(batch.columns, TooManySiblings(str(error)), now - batch.started, out)
             return
         if len(records) < len(batch.keys):
-            self._part_with_rest(batch, len(records), now, out)
+            # Short of what was asked for: full, or there is damage at the next key.
+            is_full = 2 * sum(map(len, filter(None, records))) >= READ_ANSWER_BYTES
+            self._part_with_rest(batch, len(records), is_full, now, out)
         if batch.columns.options.explain:
             explained = self._explain(batch, batch.keyspace, records)
             for call in batch.columns.calls:
@@ -296,11 +298,11 @@ class Reads:
             self._open_unasked(again, now)
         batch.columns, batch.keys = columns.select(range(0)), []
 
-    def _part_with_rest(self, batch: ReadBatch, count: int, now: float, out: Effects) -> None:
+    def _part_with_rest(self, batch: ReadBatch, count: int, is_full: bool, now: float, out: Effects) -> None:
         """Leave ``batch`` its first ``count`` operations, which were read."""
         columns, keys = batch.columns, batch.keys
         begin, total = count, len(keys)
-        while count and begin < total and columns.calls[begin] is columns.calls[count - 1]:
+        while is_full and count and begin < total and columns.calls[begin] is columns.calls[count - 1]:
             begin += 1
         if begin > count:
             message = f"a replica's answer is full at {READ_ANSWER_BYTES} bytes; ask for this key again by itself"

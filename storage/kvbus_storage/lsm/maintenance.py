@@ -96,8 +96,10 @@ class Maintenance:
 
     @property
     def damaged(self) -> int:
-        """How many tables compaction leaves alone, because one of them cannot be read."""
-        return len(self._damaged)
+        """How many tables compaction leaves alone, because they cannot be read."""
+        if not self._damaged:
+            return 0
+        return sum(table.number in self._damaged for table in self._catalog.levels.tables())
 
     def flush_next(self) -> bool:
         """Let the worker flush the oldest generation that waits, if it is idle; say whether it does now."""
