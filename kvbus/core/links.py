@@ -12,6 +12,8 @@ silent    nothing heard for ``silent_after``  frames are still sent, but nobody 
 
 from __future__ import annotations
 
+from math import inf
+
 from kvbus.core.quorum import ReplicaSet
 from kvbus.core.types import NodeIndex
 
@@ -26,10 +28,10 @@ class PeerLink:
         "_cursor",
         "_fresh",
         "_samples",
-        "due_since",
         "hedge_after",
         "is_up",
         "owed",
+        "silent_at",
         "unheard_bytes",
     )
 
@@ -37,7 +39,8 @@ class PeerLink:
         self.is_up = False
         self.owed = 0
         self.unheard_bytes = 0
-        self.due_since: float | None = None
+        # Silent from then on, unless it is heard before; inf while it owes nothing.
+        self.silent_at = inf
         self.hedge_after = hedge_first_seconds
         self._samples: list[float] = []
         self._cursor = 0
@@ -77,6 +80,8 @@ class Links:
     ) -> None:
         self.me = me
         self.silent_after = silent_after
+        # No peer falls silent before.
+        self.next_silence = inf
         self._hedge_floor = hedge_floor
         self._hedge_first = hedge_first
         self._links = [PeerLink(hedge_first) for _ in range(count)]
@@ -92,7 +97,7 @@ class Links:
             self.lost_total += 1
         link.is_up = is_up
         link.owed = 0
-        link.due_since = None
+        link.silent_at = inf
         self._emptied(peer)
         self._up = self._up | 1 << peer if is_up else self._up & ~(1 << peer)
 
@@ -104,9 +109,13 @@ class Links:
         """Return the reachable nodes that are not silent, as bits."""
         mask = self._up
         for peer, link in enumerate(self._links):
-            if link.due_since is not None and now - link.due_since > self.silent_after:
+            if now >= link.silent_at:
                 mask &= ~(1 << peer)
         return mask
+
+    def look_ahead(self, now: float) -> None:
+        """Find the next instant at which a peer falls silent: ``next_silence`` is no later."""
+        self.next_silence = min((link.silent_at for link in self._links if link.silent_at > now), default=inf)
 
     def writable(self) -> int:
         """Return the reachable nodes that have room for more bytes before they say something, as bits."""
@@ -119,27 +128,35 @@ class Links:
         link.unheard_bytes += size
         if link.unheard_bytes > self._unheard_bytes:
             self._full |= 1 << peer
-        if link.due_since is None:
-            link.due_since = now
+        if link.silent_at == inf:
+            self._expect(link, now)
 
     def heard(self, peer: NodeIndex, now: float) -> None:
         """Note that something came from ``peer``."""
         link = self._links[peer]
         self._emptied(peer)
-        link.due_since = now if link.owed else None
+        if link.owed:
+            self._expect(link, now)
+        else:
+            link.silent_at = inf
 
     def settled(self, peer: NodeIndex) -> None:
         """Note that one answer from ``peer`` came."""
         link = self._links[peer]
         self.forgiven(peer)
         if not link.owed:
-            link.due_since = None
+            link.silent_at = inf
 
     def forgiven(self, peer: NodeIndex) -> None:
         """Note that one answer from ``peer`` is no longer waited for; a silent peer stays silent."""
         link = self._links[peer]
         if link.owed:
             link.owed -= 1
+
+    def _expect(self, link: PeerLink, now: float) -> None:
+        link.silent_at = now + self.silent_after
+        if link.silent_at < self.next_silence:
+            self.next_silence = link.silent_at
 
     def _emptied(self, peer: NodeIndex) -> None:
         self._links[peer].unheard_bytes = 0

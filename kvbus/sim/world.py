@@ -70,6 +70,7 @@ class World:
                 limits=limits or Limits(),
             )  # fmt: skip
             self._add(config, find_mode)
+        self._process_of = [self.processes[name] for name in self._name_of]
         for name in self.names:
             self.start(name)
 
@@ -198,7 +199,7 @@ class World:
 
     def deliver(self, node: int, client: int, life: int, body: bytes) -> None:
         """Hand a client's request to a node (the client's port)."""
-        self.processes[self._name_of[node]].take_requests(b"%d:%d" % (client, life), [body])
+        self._process_of[node].take_requests(b"%d:%d" % (client, life), [body])
 
     def _add(self, config: NodeConfig, find_mode: Callable[[str], ModePlugin]) -> None:
         me = self.topology.index[config.name]
@@ -216,8 +217,8 @@ class World:
 
     def _greet(self, near: NodeIndex, far: NodeIndex) -> bool:
         """Say near's hello to far, as the peer ports do; a refused one is told and tried again."""
-        greeted = self.processes[self._name_of[far]]
-        hello = self.processes[self._name_of[near]].assembly.handshake.own
+        greeted = self._process_of[far]
+        hello = self._process_of[near].assembly.handshake.own
         handshake = greeted.assembly.handshake
         before = handshake.known.get(hello.name)
         refusal = handshake.judge(hello)
@@ -229,8 +230,8 @@ class World:
         return True
 
     def _send_peer(self, me: NodeIndex, peer: NodeIndex, frames: list[bytes]) -> None:
-        connection = self.processes[self._name_of[me]].peers[peer]
-        self.network.send(connection, True, partial(self.processes[self._name_of[peer]].take_frames, me, frames))
+        processes = self._process_of
+        self.network.send(processes[me].peers[peer], True, partial(processes[peer].take_frames, me, frames))
 
     def _send_reply(self, me: NodeIndex, routing_id: bytes, body: bytes) -> None:
         client, life = routing_id.split(b":")

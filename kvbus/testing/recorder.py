@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from math import inf, nextafter
 from threading import Lock
 from typing import TypedDict, Unpack
@@ -42,7 +41,8 @@ class Recorder:
     def __init__(self, header: Mapping[str, object] | None = None) -> None:
         self._header = dict(header or {})
         self._operations: list[Operation] = []
-        self._open: dict[int, None] = {}
+        # What was asked by those that have not ended.
+        self._open: dict[int, Asked] = {}
         self._now = -inf
         self._lock = Lock()
 
@@ -56,7 +56,7 @@ class Recorder:
             operation = Operation(client=client, op=op, key=key, start=self._later(at), **asked)
             number = len(self._operations)
             self._operations.append(operation)
-            self._open[number] = None
+            self._open[number] = asked
             return number
 
     def end(
@@ -68,13 +68,19 @@ class Recorder:
             HistoryError: the operation has ended before, or the fields do not fit together.
         """
         with self._lock:
-            if number not in self._open:
+            asked = self._open.get(number)
+            if asked is None:
                 raise HistoryError(f"operation {number} is not under way; end each operation once, with begin's number")
-            operation = replace(
-                self._operations[number],
+            begun = self._operations[number]
+            operation = Operation(
+                client=begun.client,
+                op=begun.op,
+                key=begun.key,
+                start=begun.start,
                 end=self._later(at),
                 outcome=outcome,
                 found=None if found is None else tuple(found),
+                **asked,
                 **told,
             )
             del self._open[number]

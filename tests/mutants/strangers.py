@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import count
-from math import inf
 from typing import Any
 
 from kvbus.client import machine
@@ -117,7 +116,7 @@ def batch_number_reused() -> None:
     """A batch takes the lowest number that is free, and a late answer counts for whoever has it now."""
 
     def new_batch(self: ApMode) -> BatchId:
-        taken = {**self._writes._open, **self._reads._open, **self._scans._open, **self._forwarding._open}
+        taken = {**self._writes.open, **self._reads.open, **self._scans.open, **self._forwarding.open}
         return next(BatchId(number) for number in count(1) if BatchId(number) not in taken)
 
     replace_method(ApMode, "_new_batch", new_batch)
@@ -205,7 +204,7 @@ def forward_answered_early() -> None:
 
     def start(self: Forwarding, batch_id: BatchId, replicas: Any, columns: Any, now: float, out: Effects) -> None:
         original(self, batch_id, replicas, columns, now, out)
-        if self._open.pop(batch_id, None) is not None:
+        if self.open.pop(batch_id, None) is not None:
             reply: dict[str, object] = {"ctxs": [None] * len(columns.keys), "errors": []}
             self._answers.relay(columns, reply, 0.0, out)
 
@@ -214,7 +213,7 @@ def forward_answered_early() -> None:
 
 def deadline_never_fires() -> None:
     """What was forwarded and never answered is kept for ever."""
-    replace_method(Forwarding, "sweep", lambda self, now, out: inf)
+    replace_method(Forwarding, "sweep", lambda self, now, out: None)
 
 
 def hedge_counts_twice() -> None:

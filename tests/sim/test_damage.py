@@ -82,3 +82,15 @@ def outcome(client: SimClient, key: bytes) -> bytes | str:
         return client.get(key).value or b""
     except Corrupt:
         return "corrupt"
+
+
+@pytest.mark.parametrize(("nodes", "seconds"), [(1, 0.02), (3, 0.06)])
+def test_damaged_keys_of_a_batch_are_told_apart_in_few_turns(nodes: int, seconds: float) -> None:
+    world = flushed(nodes)
+    for name in world.names:
+        damage(world, name, 0.2)
+    with world.client("n1") as client:
+        assert outcome(client, KEYS[0]) == "corrupt"
+        begun = world.timeline.now
+        assert all(isinstance(found, Corrupt) for found in client.get_many(KEYS))
+        assert world.timeline.now - begun < seconds

@@ -36,8 +36,8 @@ def test_a_lost_link_is_down_and_counted_once(links: Links) -> None:
 
 def test_a_peer_that_owes_an_answer_too_long_is_silent_until_it_is_heard(links: Links) -> None:
     links.sent(A, 1.0)
-    assert links.responsive(1.5) == 0b111
-    assert links.responsive(1.51) == 0b101
+    assert links.responsive(1.49) == 0b111
+    assert links.responsive(1.5) == 0b101
     assert links.states(1.51)[A] == "silent"
     links.heard(A, 2.0)
     assert links.responsive(2.1) == 0b111

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import inf
 from typing import cast
 
 from kvbus.core.links import Links
@@ -20,6 +19,7 @@ from kvbus.errors import NoQuorum, PeerProtocolError, RequestTimeout, error_from
 from kvbus.ports.mode import Limits
 from kvbus.wire.cbor import CborError, decode_map, dumps
 from kvbus.wire.peer_frames import pack_head
+from kvbus_modes.ap.alarm import Alarm
 from kvbus_modes.ap.answers import TOKEN, Answers
 from kvbus_modes.ap.frames import FORWARD
 
@@ -42,11 +42,12 @@ class ForwardedBatch:
 class Forwarding:
     """All batches that wait for another node's coordination."""
 
-    def __init__(self, *, links: Links, answers: Answers, epoch: Epoch) -> None:
+    def __init__(self, *, links: Links, answers: Answers, alarm: Alarm, epoch: Epoch) -> None:
         self._links = links
+        self._alarm = alarm
         self._answers = answers
         self._epoch = epoch
-        self._open: dict[BatchId, ForwardedBatch] = {}
+        self.open: dict[BatchId, ForwardedBatch] = {}
         self._turn = 0
 
     def start(self, batch_id: BatchId, replicas: ReplicaSet, columns: RequestColumns, now: float, out: Effects) -> None:
@@ -59,7 +60,8 @@ class Forwarding:
             return
         peer = candidates[-1]
         deadline = now + columns.options.deadline_ms * (_DEADLINE_SHARE / 1000)
-        self._open[batch_id] = ForwardedBatch(peer, columns, now, deadline)
+        self.open[batch_id] = ForwardedBatch(peer, columns, now, deadline)
+        self._alarm.by(deadline)
         head = pack_head(FORWARD, space=0, batch=batch_id, epoch=self._epoch)
         out.send_peer(peer, head + _request_body(batch_id, columns))
         self._links.sent(peer, now)
@@ -70,7 +72,7 @@ class Forwarding:
         Raises:
             PeerProtocolError: the reply is not one to this batch.
         """
-        batch = self._open.get(batch_id)
+        batch = self.open.get(batch_id)
         if batch is None or batch.peer != node:
             return
         try:
@@ -80,7 +82,7 @@ class Forwarding:
         columns = batch.columns
         if not _answers(reply, len(columns.calls)):
             raise PeerProtocolError(f"FORWARD_ANSWER does not answer {len(columns.calls)} operations")
-        del self._open[batch_id]
+        del self.open[batch_id]
         self._links.settled(node)
         if not reply.get("ok"):
             error_map = cast("dict[str, object]", reply["error"])
@@ -90,23 +92,21 @@ class Forwarding:
 
     def link_lost(self, node: NodeIndex, now: float, out: Effects) -> None:
         """Give up what ``node`` was asked to do."""
-        for batch_id, batch in list(self._open.items()):
+        for batch_id, batch in list(self.open.items()):
             if batch.peer == node:
                 self._give_up(batch_id, batch, "the coordinator's link was lost", now, out)
 
-    def sweep(self, now: float, out: Effects) -> float:
-        """Give up what is past its deadline. Return the next deadline."""
-        for batch_id, batch in list(self._open.items()):
+    def sweep(self, now: float, out: Effects) -> None:
+        """Give up what is past its deadline."""
+        for batch_id, batch in list(self.open.items()):
             if now >= batch.deadline:
                 self._links.forgiven(batch.peer)
                 self._give_up(batch_id, batch, "the deadline passed", now, out)
-        return min((batch.deadline for batch in self._open.values()), default=inf)
-
-    def __len__(self) -> int:
-        return len(self._open)
+            else:
+                self._alarm.by(batch.deadline)
 
     def _give_up(self, batch_id: BatchId, batch: ForwardedBatch, cause: str, now: float, out: Effects) -> None:
-        del self._open[batch_id]
+        del self.open[batch_id]
         error = RequestTimeout(f"{cause}; the write may still be applied", details={"cause": cause})
         self._answers.fail(batch.columns, error, now - batch.started, out)
 

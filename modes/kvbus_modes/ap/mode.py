@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from math import inf
 
 from kvbus.core.columns import pack_column
 from kvbus.core.keyspace import Keyspace
 from kvbus.core.locator import Located, Locator
 from kvbus.core.quorum import ReplicaSet, Requirement, requirement
-from kvbus.core.request import DEADLINE_SHARE, Options, PeerOrigin, RequestColumns, ScanRequest
+from kvbus.core.request import Options, PeerOrigin, RequestColumns, ScanRequest
 from kvbus.core.tick import Effects, Tick
 from kvbus.core.types import BatchId, NodeIndex
 from kvbus.errors import ClientError, CorruptionError, Overloaded, PeerProtocolError, ReadOnly, StaleEpoch
@@ -22,6 +23,7 @@ from kvbus.wire.cbor import dumps
 from kvbus.wire.client_requests import Intake, ServedKeyspace
 from kvbus.wire.peer_frames import HEAD_BYTES, Head, pack_head, unpack_head
 from kvbus_modes.ap import frames
+from kvbus_modes.ap.alarm import Alarm
 from kvbus_modes.ap.answers import TOKEN, Answers
 from kvbus_modes.ap.causality import Context
 from kvbus_modes.ap.explain import Explainer
@@ -41,7 +43,6 @@ OPERATIONS: Mapping[str, frozenset[str]] = {
 }
 EPOCH_BITS = 40
 """A version epoch is the node's incarnation in the upper bits and a count in these: a durable block a start."""
-SWEEP_SECONDS = 0.005
 PROBE_SECONDS = 1.0
 _RETRY_AFTER_MS = 20
 
@@ -65,6 +66,7 @@ class ApMode:
         if context.hold_floor is not None:
             self._hold.floor = context.hold_floor
         self._replica = Replica(context.engine, context.metrics)
+        self._alarm = Alarm()
         self._answers = Answers(links, topology, context.limits.reply_bytes, context.metrics)
         self._intake = Intake(
             {name: ServedKeyspace("ap", TOKEN, OPERATIONS) for name in self._keyspaces}, context.limits
@@ -74,6 +76,7 @@ class ApMode:
             hold=self._hold,
             links=links,
             answers=self._answers,
+            alarm=self._alarm,
             metrics=context.metrics,
             epoch=self._epoch,
             sibling_cap=context.limits.siblings,
@@ -83,6 +86,7 @@ class ApMode:
             replica=self._replica,
             links=links,
             answers=self._answers,
+            alarm=self._alarm,
             metrics=context.metrics,
             epoch=self._epoch,
             explain=Explainer(context.me, topology, self._answers.guarantee).explain,
@@ -92,13 +96,15 @@ class ApMode:
             replica=self._replica,
             links=links,
             answers=self._answers,
+            alarm=self._alarm,
             topology=topology,
             reply_bytes=context.limits.reply_bytes,
             new_batch=self._new_batch,
         )
-        self._forwarding = Forwarding(links=links, answers=self._answers, epoch=self._epoch)
-        self._next_sweep = 0.0
-        self._next_probe = 0.0
+        self._forwarding = Forwarding(links=links, answers=self._answers, alarm=self._alarm, epoch=self._epoch)
+        # While none is silent, inf.
+        self._next_probe = inf
+        self._open = (self._writes.open, self._reads.open, self._scans.open, self._forwarding.open)
 
     def step(self, tick: Tick, out: Effects) -> None:
         """Take what arrived, in one turn; put every effect into ``out``."""
@@ -115,7 +121,10 @@ class ApMode:
                 self._start(columns, now, wall_ms, out)
         for scan in tick.scans:
             self._start_scan(scan, now, out)
-        self._scans.proceed(now, wall_ms, out)
+        if self._reads.unasked:
+            self._reads.proceed(now, wall_ms, out)
+        if self._scans.queue:
+            self._scans.proceed(now, wall_ms, out)
         for peer, head, frame in writes:
             self._take_write(peer, head, frame, out)
         for columns in tick.requests:
@@ -135,9 +144,9 @@ class ApMode:
         """Return counters and gauges by name."""
         return {
             "pending_operations": self._answers.pending,
-            "open_writes": len(self._writes),
-            "open_reads": len(self._reads),
-            "open_forwards": len(self._forwarding),
+            "open_writes": len(self._writes.open),
+            "open_reads": len(self._reads.open),
+            "open_forwards": len(self._forwarding.open),
         }
 
     def _take_frames(self, tick: Tick, out: Effects) -> list[tuple[NodeIndex, Head, bytes]]:
@@ -186,35 +195,34 @@ class ApMode:
         self._forwarding.link_lost(peer, now, out)
 
     def _sweep(self, now: float, wall_ms: int, out: Effects) -> None:
-        is_busy = len(self._writes) or len(self._reads) or len(self._scans) or len(self._forwarding)
-        if now >= self._next_sweep:
-            self._next_sweep = now + SWEEP_SECONDS
-            if is_busy:
-                self._next_sweep = min(
-                    self._next_sweep,
-                    self._writes.sweep(now, out),
-                    self._reads.sweep(now, wall_ms, out),
-                    self._scans.sweep(now, wall_ms, out),
-                    self._forwarding.sweep(now, out),
-                )
-                is_busy = len(self._writes) or len(self._reads) or len(self._scans) or len(self._forwarding)
+        """Look at all that is open: when the alarm has it so, and when a peer falls silent."""
+        alarm, links = self._alarm, self._context.links
+        if now >= alarm.at or now >= links.next_silence or now >= self._next_probe:
+            alarm.at = inf
+            links.look_ahead(now)
+            self._writes.sweep(now, out)
+            self._reads.sweep(now, wall_ms, out)
+            self._scans.sweep(now, wall_ms, out)
+            self._forwarding.sweep(now, out)
             self._probe(now, out)
-        if is_busy:
-            out.wake(self._next_sweep)
+        if not any(self._open):
+            alarm.at = inf
+        due = min(alarm.at, links.next_silence, self._next_probe)
+        if due < inf:
+            out.wake(due)
 
     def _probe(self, now: float, out: Effects) -> None:
         """Ask silent peers for a sign of life: reads avoid them, so without writes nobody else would."""
         links = self._context.links
         silent = links.reachable() & ~links.responsive(now)
         if not silent:
-            return
-        if now >= self._next_probe:
+            self._next_probe = inf
+        elif self._next_probe == inf or now >= self._next_probe:
             self._next_probe = now + PROBE_SECONDS
             probe = self._head(frames.READ, self._new_batch()) + pack_column([])
             for peer in range(silent.bit_length()):
                 if silent >> peer & 1:
                     out.send_peer(NodeIndex(peer), probe)
-        out.wake(self._next_probe)
 
     def _new_batch(self) -> BatchId:
         self._next_batch += 1
@@ -258,10 +266,7 @@ class ApMode:
                 self._forward(located, now, out)
 
     def _admit(self, columns: RequestColumns, now: float, out: Effects) -> RequestColumns | None:
-        """Count operations as pending, shed those beyond the limit and return the others; None where none is left.
-
-        The deadline of the others will not be slept through.
-        """
+        """Count operations as pending, shed those beyond the limit and return the others; None where none is left."""
         count = len(columns.calls)
         room = max(0, self._context.limits.pending_ops - self._answers.pending)
         self._answers.pending += count
@@ -271,7 +276,6 @@ class ApMode:
             if not room:
                 return None
             columns = columns.select(range(room))
-        self._next_sweep = min(self._next_sweep, now + columns.options.deadline_ms * (DEADLINE_SHARE / 1000))
         return columns
 
     def _forward(self, located: Located, now: float, out: Effects) -> None:

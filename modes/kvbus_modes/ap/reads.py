@@ -6,9 +6,9 @@ that the bytes were spent on gets ``too_large`` for its rest; calls that happene
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
-from math import inf
 
 from kvbus.core.columns import pack_column
 from kvbus.core.keyspace import Keyspace
@@ -21,6 +21,7 @@ from kvbus.core.types import BatchId, Epoch, NodeIndex
 from kvbus.errors import CorruptionError, PeerProtocolError, RequestTimeout, TooLarge, TooManySiblings
 from kvbus.wire.peer_frames import pack_head
 from kvbus_modes.ap.acceptance import all_sound
+from kvbus_modes.ap.alarm import Alarm
 from kvbus_modes.ap.answers import MODE, Answers
 from kvbus_modes.ap.batch import DAMAGED_THERE, Batch, Verdict
 from kvbus_modes.ap.frames import EXPLAIN, READ, READ_ANSWER_BYTES, that_fit
@@ -98,6 +99,7 @@ class Reads:
         replica: Replica,
         links: Links,
         answers: Answers,
+        alarm: Alarm,
         metrics: Metrics,
         epoch: Epoch,
         explain: Explain,
@@ -106,12 +108,15 @@ class Reads:
         self._replica = replica
         self._links = links
         self._answers = answers
+        self._alarm = alarm
         self._metrics = metrics
         self._epoch = epoch
         self._explain = explain
         self._new_batch = new_batch
         self._me = links.me
-        self._open: dict[BatchId, ReadBatch] = {}
+        self.open: dict[BatchId, ReadBatch] = {}
+        # Those of ``open`` that nobody was asked for yet.
+        self.unasked: deque[ReadBatch] = deque()
         self._turn = 0
 
     def start(
@@ -124,11 +129,14 @@ class Reads:
         out: Effects,
     ) -> None:
         """Ask the local copy and as many others as the requirement needs."""
-        batch = ReadBatch(self._new_batch(), located, requirement, now, keyspace=keyspace)
-        self._open_unasked(batch, now)
-        while batch.spare and not requirement.met_by(batch.awaited | batch.answered):
-            self._ask_next(batch, now, wall_ms, out)
-        self._judge(batch, now, wall_ms, out)
+        self._ask(ReadBatch(self._new_batch(), located, requirement, now, keyspace=keyspace), now, wall_ms, out)
+
+    def proceed(self, now: float, wall_ms: int, out: Effects) -> None:
+        """Ask for the parts of batches that were answered in part; what these leave over waits for the next turn."""
+        for _ in range(len(self.unasked)):
+            self._ask(self.unasked.popleft(), now, wall_ms, out)
+        if self.unasked:
+            out.wake(now)
 
     def answered(
         self, node: NodeIndex, batch_id: BatchId, records: Records, now: float, wall_ms: int, out: Effects
@@ -138,7 +146,7 @@ class Reads:
         Raises:
             PeerProtocolError: the answer is not one to what was asked; the replica counts as lost.
         """
-        batch = self._open.get(batch_id)
+        batch = self.open.get(batch_id)
         if batch is None or not batch.awaited >> node & 1:
             return
         self._links.settled(node)
@@ -159,13 +167,13 @@ class Reads:
 
     def note_path(self, node: NodeIndex, batch_id: BatchId, path: Mapping[str, object]) -> None:
         """Note what ``node`` looked into for a batch that is to be explained."""
-        batch = self._open.get(batch_id)
+        batch = self.open.get(batch_id)
         if batch is not None and batch.columns.options.explain:
             batch.paths[node] = path
 
     def link_lost(self, node: NodeIndex, now: float, wall_ms: int, out: Effects) -> None:
         """Ask the next replica in place of ``node`` in every batch that waits for it."""
-        for batch in list(self._open.values()):
+        for batch in list(self.open.values()):
             if node in batch.spare:
                 batch.spare.remove(node)
                 batch.lost |= 1 << node
@@ -174,40 +182,44 @@ class Reads:
                     self._ask_next(batch, now, wall_ms, out)
                 self._judge(batch, now, wall_ms, out)
 
-    def sweep(self, now: float, wall_ms: int, out: Effects) -> float:
-        """Join the next replica where one is slow; give up what is past its deadline. Return the next deadline."""
-        for batch in list(self._open.values()):
+    def sweep(self, now: float, wall_ms: int, out: Effects) -> None:
+        """Join the next replica where one is slow; give up what is past its deadline."""
+        for batch in list(self.open.values()):
             if now >= batch.deadline:
                 if not batch.replied:
                     self._give_up(batch, "the deadline passed", now, wall_ms, out)
                 batch.release(self._links)
-                self._open.pop(batch.id, None)
+                self.open.pop(batch.id, None)
                 continue
             if now >= batch.hedge_at and batch.spare and not batch.replied:
                 self._ask_next(batch, now, wall_ms, out)
             self._judge(batch, now, wall_ms, out)
-        return min((batch.deadline for batch in self._open.values()), default=inf)
+            self._alarm.by(batch.hedge_at if batch.spare and not batch.replied else batch.deadline)
+        if self.unasked:
+            out.wake(now)
 
-    def __len__(self) -> int:
-        return len(self._open)
-
-    def _open_unasked(self, batch: ReadBatch, now: float) -> None:
-        """Take a batch into the table; what is not asked for at once, the next sweep asks for."""
+    def _ask(self, batch: ReadBatch, now: float, wall_ms: int, out: Effects) -> None:
         self._turn += 1
         batch.spare = self._links.candidates(batch.replicas, self._turn, now)
         batch.lost = batch.replicas.mask & ~self._links.reachable()
-        self._open[batch.id] = batch
+        self.open[batch.id] = batch
+        self._alarm.by(batch.deadline)
+        while batch.spare and not batch.requirement.met_by(batch.awaited | batch.answered):
+            self._ask_next(batch, now, wall_ms, out)
+        self._judge(batch, now, wall_ms, out)
 
     def _ask_next(self, batch: ReadBatch, now: float, wall_ms: int, out: Effects) -> None:
         node = batch.spare.pop()
         batch.awaited |= 1 << node
+        batch.asked_at[node] = now
+        batch.hedge_at = now + self._links.hedge_after(node)
+        if batch.spare:
+            self._alarm.by(batch.hedge_at)
         if node != self._me:
             flags = EXPLAIN if batch.columns.options.explain else 0
             head = pack_head(READ, space=batch.keyspace.space, batch=batch.id, epoch=self._epoch, flags=flags)
             out.send_peer(node, head + pack_column(batch.keys))
             self._links.sent(node, now)
-            batch.asked_at[node] = now
-            batch.hedge_at = now + self._links.hedge_after(node)
             return
         if batch.columns.options.explain:
             try:
@@ -233,6 +245,7 @@ class Reads:
     ) -> None:
         if durable:
             if batch.take_answer(self._me):
+                self._links.observe(self._me, now - batch.asked_at[self._me])
                 batch.answers[self._me] = records
         else:
             batch.take_loss(self._me)
@@ -252,8 +265,9 @@ class Reads:
         if batch.replied:
             if batch.awaited:
                 batch.retire(now)
+                self._alarm.by(batch.deadline)
             else:
-                self._open.pop(batch.id, None)
+                self.open.pop(batch.id, None)
 
     def _give_up(self, batch: ReadBatch, cause: str, now: float, wall_ms: int, out: Effects) -> None:
         if batch.answered and not batch.requirement.demanded:
@@ -263,7 +277,7 @@ class Reads:
         acks = batch.answered.bit_count()
         if batch.damage:
             if len(batch.keys) > 1 and now < batch.deadline:
-                self._part_with_first(batch, now)
+                self._part_in_halves(batch)
                 return
             self._answers.fail(batch.columns, batch.corrupt(), now - batch.started, out)
             return
@@ -289,14 +303,18 @@ class Reads:
         self._metrics.quorums("get", MODE).observe(now - batch.started, len(records))
         self._answers.settle(batch, tokens, values, batch.keyspace, now, out)
 
-    def _part_with_first(self, batch: ReadBatch, now: float) -> None:
-        """Ask for the first key by itself, which is damaged on some replica, and for the others without it."""
-        columns, keys = batch.columns, batch.keys
-        for begin, end in ((0, 1), (1, len(keys))):
-            part = Located(batch.replicas, columns.select(range(begin, end)), keys[begin:end])
-            again = ReadBatch(self._new_batch(), part, batch.requirement, batch.started, keyspace=batch.keyspace)
-            self._open_unasked(again, now)
-        batch.columns, batch.keys = columns.select(range(0)), []
+    def _part_in_halves(self, batch: ReadBatch) -> None:
+        """Have the halves asked for apart: the first key is damaged on some replica, the others may be as well."""
+        middle, end = len(batch.keys) // 2, len(batch.keys)
+        self._ask_again(batch, 0, middle)
+        self._ask_again(batch, middle, end)
+        batch.columns, batch.keys = batch.columns.select(range(0)), []
+
+    def _ask_again(self, batch: ReadBatch, begin: int, end: int) -> None:
+        part = Located(batch.replicas, batch.columns.select(range(begin, end)), batch.keys[begin:end])
+        self.unasked.append(
+            ReadBatch(self._new_batch(), part, batch.requirement, batch.started, keyspace=batch.keyspace)
+        )
 
     def _part_with_rest(self, batch: ReadBatch, count: int, is_full: bool, now: float, out: Effects) -> None:
         """Leave ``batch`` its first ``count`` operations, which were read."""
@@ -308,7 +326,5 @@ class Reads:
             message = f"a replica's answer is full at {READ_ANSWER_BYTES} bytes; ask for this key again by itself"
             self._answers.fail(columns.select(range(count, begin)), TooLarge(message), now - batch.started, out)
         if begin < total:
-            rest = Located(batch.replicas, columns.select(range(begin, total)), keys[begin:])
-            again = ReadBatch(self._new_batch(), rest, batch.requirement, batch.started, keyspace=batch.keyspace)
-            self._open_unasked(again, now)
+            self._ask_again(batch, begin, total)
         batch.columns, batch.keys = columns.select(range(count)), keys[:count]

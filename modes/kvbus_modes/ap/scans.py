@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from math import inf
 from struct import error as struct_error
 from struct import unpack_from
 
@@ -25,6 +24,7 @@ from kvbus.core.topology import Topology
 from kvbus.core.types import BatchId, NodeIndex
 from kvbus.errors import BadRequest, ClientError, CorruptionError, PeerProtocolError, RequestTimeout, TooManySiblings
 from kvbus.wire.peer_frames import pack_head
+from kvbus_modes.ap.alarm import Alarm
 from kvbus_modes.ap.answers import Answers
 from kvbus_modes.ap.batch import DAMAGED_THERE, Batch, Verdict
 from kvbus_modes.ap.frames import MAX_SCAN_PARTITIONS, SCAN, scan_payload
@@ -96,6 +96,7 @@ class Scans:
         replica: Replica,
         links: Links,
         answers: Answers,
+        alarm: Alarm,
         topology: Topology,
         reply_bytes: int,
         new_batch: Callable[[], BatchId],
@@ -103,13 +104,14 @@ class Scans:
         self._replica = replica
         self._links = links
         self._answers = answers
+        self._alarm = alarm
         self._topology = topology
         self._reply_bytes = reply_bytes
         self._new_batch = new_batch
         self._me = links.me
-        self._open: dict[BatchId, ScanBatch] = {}
-        # Those of _open whose next run is to begin; in the order of their turns.
-        self._queue: deque[ScanBatch] = deque()
+        self.open: dict[BatchId, ScanBatch] = {}
+        # Those of ``open`` whose next run is to begin; in the order of their turns.
+        self.queue: deque[ScanBatch] = deque()
         self._work = 0
         self._turn = 0
 
@@ -131,19 +133,20 @@ class Scans:
         batch.request, batch.keyspace, batch.resolve = request, keyspace, resolve
         batch.start = self._resume(request, keyspace)
         batch.found, batch.spare, batch.size, batch.stride = [], [], 0, 1
-        self._open[batch.id] = batch
+        self.open[batch.id] = batch
+        self._alarm.by(batch.deadline)
         self._enqueue(batch)
 
     def proceed(self, now: float, wall_ms: int, out: Effects) -> None:
         """Begin the runs whose turn it is, as many as one tick may carry; the others wait for the next tick."""
         self._work = 0
-        while self._queue and self._work < _TICK_WORK:
-            batch = self._queue.popleft()
+        while self.queue and self._work < _TICK_WORK:
+            batch = self.queue.popleft()
             batch.queued = False
             if not batch.replied:
                 self._run(batch, now, wall_ms, out)
                 self._judge(batch, now, wall_ms, out)
-        if self._queue:
+        if self.queue:
             out.wake(now)
 
     def answered(
@@ -154,7 +157,7 @@ class Scans:
         Raises:
             PeerProtocolError: the answer is not one to what was asked; the replica counts as lost.
         """
-        batch = self._open.get(batch_id)
+        batch = self.open.get(batch_id)
         if batch is None or not batch.awaited >> node & 1:
             return
         self._links.settled(node)
@@ -177,23 +180,23 @@ class Scans:
 
     def link_lost(self, node: NodeIndex, now: float, wall_ms: int, out: Effects) -> None:
         """Ask the next replica in place of ``node``."""
-        for batch in list(self._open.values()):
+        for batch in list(self.open.values()):
             if node in batch.spare:
                 batch.spare.remove(node)
             if batch.take_loss(node):
                 self._judge(batch, now, wall_ms, out)
 
-    def sweep(self, now: float, wall_ms: int, out: Effects) -> float:
-        """Leave silent replicas behind; give up what is past its deadline. Return the next deadline."""
-        for batch in list(self._open.values()):
+    def sweep(self, now: float, wall_ms: int, out: Effects) -> None:
+        """Leave silent replicas behind; give up what is past its deadline."""
+        for batch in list(self.open.values()):
             if now >= batch.deadline:
                 self._fail(batch, RequestTimeout("the deadline passed", details={"cause": "deadline"}), now, out)
-            elif not batch.queued:
+                continue
+            self._alarm.by(batch.deadline)
+            if not batch.queued:
                 self._judge(batch, now, wall_ms, out)
-        return min((batch.deadline for batch in self._open.values()), default=inf)
-
-    def __len__(self) -> int:
-        return len(self._open)
+        if self.queue:
+            out.wake(now)
 
     def _resume(self, request: ScanRequest, keyspace: Keyspace) -> bytes:
         if request.cursor is None:
@@ -222,9 +225,9 @@ class Scans:
         if refusal is not None:
             self._fail(batch, refusal, now, out)
             return
-        del self._open[batch.id]
+        del self.open[batch.id]
         batch.begin_run(self._new_batch(), replicas, requirement)
-        self._open[batch.id] = batch
+        self.open[batch.id] = batch
         batch.last_partition = last
         batch.end = batch.keyspace.engine_head(last) + BEHIND_ALL
         self._turn += 1
@@ -311,7 +314,7 @@ class Scans:
 
     def _enqueue(self, batch: ScanBatch) -> None:
         batch.queued = True
-        self._queue.append(batch)
+        self.queue.append(batch)
 
     def _add(self, batch: ScanBatch, key: bytes, values: list[bytes]) -> bool:
         """Add one key to the page; False when the page has no room for it."""
@@ -326,7 +329,7 @@ class Scans:
 
     def _answer(self, batch: ScanBatch, resume_at: bytes | None, now: float, out: Effects) -> None:
         batch.replied = True
-        del self._open[batch.id]
+        del self.open[batch.id]
         fields: dict[str, object] = {"keys": [key[ENGINE_HEAD_BYTES:] for key, _ in batch.found]}
         if batch.request.with_values:
             fields["values"] = [values for _, values in batch.found]
@@ -337,7 +340,7 @@ class Scans:
     def _fail(self, batch: ScanBatch, error: ClientError, now: float, out: Effects) -> None:
         batch.replied = True
         batch.release(self._links)
-        del self._open[batch.id]
+        del self.open[batch.id]
         self._answers.fail(batch.columns, error, now - batch.started, out)
 
 

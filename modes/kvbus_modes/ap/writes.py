@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from math import inf
 from typing import NamedTuple
 
 from kvbus.core.keyspace import Keyspace
@@ -20,6 +19,7 @@ from kvbus.core.tick import Effects
 from kvbus.core.types import BatchId, Epoch, NodeIndex
 from kvbus.errors import ClientError, ReadOnly, RequestTimeout
 from kvbus.wire.peer_frames import pack_head
+from kvbus_modes.ap.alarm import Alarm
 from kvbus_modes.ap.answers import MODE, Answers
 from kvbus_modes.ap.batch import Batch, Verdict
 from kvbus_modes.ap.frames import NO_DIGEST, WRITE, judged_digest, write_payload
@@ -112,6 +112,7 @@ class Writes:
         hold: Hold,
         links: Links,
         answers: Answers,
+        alarm: Alarm,
         metrics: Metrics,
         epoch: Epoch,
         sibling_cap: int,
@@ -121,12 +122,13 @@ class Writes:
         self._hold = hold
         self._links = links
         self._answers = answers
+        self._alarm = alarm
         self._metrics = metrics
         self._epoch = epoch
         self._sibling_cap = sibling_cap
         self._new_batch = new_batch
         self._me = links.me
-        self._open: dict[BatchId, WriteBatch] = {}
+        self.open: dict[BatchId, WriteBatch] = {}
 
     def start(
         self, located: Located, keyspace: Keyspace, requirement: Requirement, now: float, wall_ms: int, out: Effects
@@ -156,7 +158,8 @@ class Writes:
         batch = WriteBatch(self._new_batch(), located, requirement, now, keyspace=keyspace, tokens=tokens)
         batch.awaited = located.replicas.mask & self._links.writable()
         batch.lost = located.replicas.mask & ~batch.awaited
-        self._open[batch.id] = batch
+        self.open[batch.id] = batch
+        self._alarm.by(batch.deadline)
         digest = NO_DIGEST if previous is None else judged_digest(payload, previous)
         frame = b"".join((pack_head(WRITE, space=keyspace.space, batch=batch.id, epoch=self._epoch), digest, payload))
         for node in located.replicas.nodes:
@@ -169,7 +172,7 @@ class Writes:
         self, node: NodeIndex, batch_id: BatchId, failed: tuple[int, ...], now: float, out: Effects
     ) -> None:
         """Count a peer's acknowledgement; ``failed`` lists the operations that it could not store."""
-        batch = self._open.get(batch_id)
+        batch = self.open.get(batch_id)
         if batch is None or not batch.awaited >> node & 1:
             return
         self._links.settled(node)
@@ -181,37 +184,28 @@ class Writes:
                 straggler.take_loss(node)
             else:
                 straggler.take_answer(node)
-            self._judge(straggler, now, out)
         batch.take_answer(node)
-        self._judge(batch, now, out)
+        self._judge_all(batch, now, out)
 
     def link_lost(self, node: NodeIndex, now: float, out: Effects) -> None:
         """Stop waiting for ``node`` in every batch."""
-        for batch in list(self._open.values()):
+        for batch in list(self.open.values()):
             if batch.take_loss(node):
                 for straggler in batch.stragglers.values():
                     straggler.take_loss(node)
-                    self._judge(straggler, now, out)
-                self._judge(batch, now, out)
+                self._judge_all(batch, now, out)
 
-    def sweep(self, now: float, out: Effects) -> float:
-        """Settle what only silent nodes hold up, and give up what is past its deadline. Return the next deadline."""
-        for batch in list(self._open.values()):
+    def sweep(self, now: float, out: Effects) -> None:
+        """Settle what only silent nodes hold up, and give up what is past its deadline."""
+        for batch in list(self.open.values()):
             if now >= batch.deadline:
                 for each in (batch, *batch.stragglers.values()):
                     self._expire(each, now, out)
                 batch.release(self._links)
-                del self._open[batch.id]
+                del self.open[batch.id]
             else:
-                parts = (batch, *batch.stragglers.values())
-                for each in parts:
-                    self._judge(each, now, out)
-                if all(each.replied for each in parts):
-                    batch.retire(now)
-        return min((batch.deadline for batch in self._open.values()), default=inf)
-
-    def __len__(self) -> int:
-        return len(self._open)
+                self._judge_all(batch, now, out)
+                self._alarm.by(batch.deadline)
 
     def _coordinate(self, located: Located, wall_ms: int, out: Effects) -> Versions:
         """Make each operation's version; operations that fail are answered and left out."""
@@ -255,7 +249,18 @@ class Writes:
                 each.take_answer(self._me)
             else:
                 each.take_loss(self._me)
-            self._judge(each, now, out)
+        self._judge_all(batch, now, out)
+
+    def _judge_all(self, batch: WriteBatch, now: float, out: Effects) -> None:
+        """Judge a batch and its stragglers; one that was answered keeps no more than it needs for late answers."""
+        is_over = True
+        for straggler in batch.stragglers.values():
+            self._judge(straggler, now, out)
+            is_over = is_over and straggler.replied
+        self._judge(batch, now, out)
+        if batch.awaited and batch.replied and is_over:
+            batch.retire(now)
+            self._alarm.by(batch.deadline)
 
     def _judge(self, batch: WriteBatch, now: float, out: Effects) -> None:
         if not batch.replied:
@@ -265,7 +270,7 @@ class Writes:
             elif verdict is Verdict.SHORT:
                 self._give_up(batch, "too few replicas acknowledged", now, out)
         if not batch.awaited:
-            self._open.pop(batch.id, None)
+            self.open.pop(batch.id, None)
 
     def _expire(self, batch: WriteBatch, now: float, out: Effects) -> None:
         if not batch.replied:
