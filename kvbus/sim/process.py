@@ -119,6 +119,8 @@ class Process:
         self._frames: list[tuple[NodeIndex, bytes]] = []
         self._has_requests = self._is_busy = self._commit_ended = self.is_paused = False
         self._wake_at = inf
+        # What waits until no commit is under way and the process runs.
+        self._waiting: list[Callable[[], object]] = []
         self._falls: Callable[[], None] | None = None
         for job in self.assembly.jobs:
             self._plan_job(job, life)
@@ -178,8 +180,7 @@ class Process:
             self.is_paused = False
             if self._commit_ended:
                 self._end_commit()
-            self._arrived()
-            self._woken(self._wake_at)
+            self._go_on()
 
     def take_link(self, peer: NodeIndex, is_up: bool) -> None:
         """Take the word that the own connection to ``peer`` came or was lost."""
@@ -208,6 +209,17 @@ class Process:
             self._identity.save(replace(self._papers, hold_floor=None))
         except OSError as error:
             self._trace.tell(self._timeline.now, self.config.name, "peers_not_remembered", {"reason": str(error)})
+
+    def _go_on(self) -> None:
+        """Do what had to wait: jobs, then what arrived, then a wake-up that is due."""
+        waiting, self._waiting = self._waiting, []
+        for act in waiting:
+            if self._life is not None:
+                self._between_steps(act)
+        if self._life is not None:
+            self._arrived()
+            if self._wake_at <= self.clock.monotonic():
+                self._woken(self._wake_at)
 
     def _arrived(self) -> None:
         if self._is_busy or self.is_paused:
@@ -252,14 +264,11 @@ class Process:
 
     def _woken(self, due: float) -> None:
         """Step without an arrival, unless an earlier wake-up has been here or a later turn will do it."""
-        if due != self._wake_at or due == inf or self.is_paused:
+        if due != self._wake_at or due == inf or self._is_busy or self.is_paused:
             return
         if self.clock.monotonic() < due:
             # The clock runs slower than when this was planned.
             self._plan_wake(due)
-            return
-        if self._is_busy:
-            self._after(_DRAIN_STEP_SECONDS / 10, partial(self._woken, due))
             return
         self._wake_at = inf
         self._step(self._tick())
@@ -280,7 +289,7 @@ class Process:
         done = self._tick()
         done.persisted, done.append_failed = self.engine.durable_lsn, failed
         self._step(done)
-        self._arrived()
+        self._go_on()
 
     def _answer(self, call: Call) -> None:
         body = encode_reply(call, self.config.limits.reply_bytes)
@@ -304,7 +313,7 @@ class Process:
     def _between_steps(self, act: Callable[[], object]) -> None:
         """Act now, or as soon as no commit is under way and the process runs."""
         if self._is_busy or self.is_paused:
-            self._after(_DRAIN_STEP_SECONDS / 10, partial(self._between_steps, act))
+            self._waiting.append(act)
             return
         try:
             act()

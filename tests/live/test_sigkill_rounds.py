@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from random import Random
@@ -16,6 +17,7 @@ from tests.live.local_cluster import LocalCluster, local_cluster
 from tests.live.wire_socket import WireSocket, code_of
 
 SEED = 20_260_804
+ROUNDS = int(os.environ.get("KVBUS_KILL_ROUNDS", "50"))
 WRITERS = 4
 LASTING_KEYS = 5
 FRESH_KEYS_A_ROUND = 5
@@ -152,8 +154,8 @@ def test_acknowledged_writes_survive_five_kills(cluster: LocalCluster) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_acknowledged_writes_survive_fifty_kills(cluster: LocalCluster) -> None:
-    _run_rounds(cluster, 50)
+def test_acknowledged_writes_survive_many_kills(cluster: LocalCluster) -> None:
+    _run_rounds(cluster, ROUNDS)
 
 
 @pytest.fixture(scope="module")
