@@ -279,3 +279,26 @@ def test_a_crowded_engine_with_groups_goes_on_when_the_worker_does(monkeypatch: 
     engine.apply([b"more"], [b"1"])
     engine.commit()
     assert engine.raft_log.hard_state(7) == (3, 2)
+
+
+@pytest.mark.parametrize("room", range(0, 600, 15))
+def test_no_table_is_written_while_there_is_no_manifest(room: int) -> None:
+    disk, clock = MemoryDisk(), Clock()
+    disk.capacity_bytes = 30
+    engine, worker = opened(disk, OPTIONS, clock)
+    disk.capacity_bytes = 1000
+    engine.apply([b"a"], [b"1"])
+    engine.commit()
+    written: State = {b"a": b"1"}
+    fill(disk, room)
+    engine.flush()
+    for _ in range(3):
+        worker.do()
+        assert state_of(opened(disk.crash(Random(room)), OPTIONS)[0]) == written
+        worker.tell()
+        clock.now_s += 2
+        engine.flush_due()
+    make_room(disk, clock, engine)
+    settle(engine, worker)
+    assert state_of(engine) == written
+    check_tidy(disk, engine)

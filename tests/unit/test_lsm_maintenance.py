@@ -11,7 +11,20 @@ from kvbus.errors import ShuttingDown
 from kvbus.ports.worker import Argument, Result
 from kvbus.sim.disk import MemoryDisk
 from kvbus_storage import EngineOptions, LsmEngine, open_lsm
-from tests.unit.lsm_workload import HIGHEST, LOWEST, TINY, Clock, LateWorker, drain, opened, settle, state_of
+from kvbus_storage.lsm.catalog import Catalog
+from kvbus_storage.lsm.manifest_format import Edit
+from tests.unit.lsm_workload import (
+    HIGHEST,
+    LOWEST,
+    TINY,
+    Clock,
+    LateWorker,
+    drain,
+    opened,
+    settle,
+    state_of,
+    used_bytes,
+)
 
 PLAIN = EngineOptions(memory_bytes=1 << 20)
 
@@ -328,3 +341,53 @@ def test_reads_of_a_snapshot_count_as_all_reads_do() -> None:
     engine, _ = opened(disk.kill(), PLAIN)
     engine.snapshot().get(b"a")
     assert (engine.stats()["cache_hits"], engine.stats()["cache_misses"]) == (0, 1)
+
+
+def test_a_range_that_is_dropped_is_compacted_away_once() -> None:
+    keys = tuple(b"%05d" % key for key in range(1000))
+    _, engine, worker = flushed(keys, keys, options=replace(PLAIN, level0_runs=2))
+    settle(engine, worker)
+    before = engine.stats()["compactions"]
+    engine.drop_range(b"00200", b"00700")
+    engine.commit()
+    settle(engine, worker)
+    put(engine, b"x")
+    engine.flush()
+    settle(engine, worker)
+    assert engine.stats()["keys"] == 501
+    assert engine.stats()["compactions"] == before + 1
+
+
+def test_a_table_that_only_moves_goes_down_all_levels_in_one_edit(monkeypatch: pytest.MonkeyPatch) -> None:
+    edits: list[Edit] = []
+    install = Catalog.install
+
+    def noted(self: Catalog, edit: Edit) -> None:
+        edits.append(edit)
+        install(self, edit)
+
+    monkeypatch.setattr(Catalog, "install", noted)
+    keys = [b"%05d" % key for key in range(1000)]
+    engine, worker = opened(MemoryDisk())
+    put(engine, *keys, record=bytes(50))
+    engine.flush()
+    settle(engine, worker)
+    assert engine.stats()["level6_bytes"] > 0
+    assert [len(edit.added) for edit in edits] == [1, 1]
+    assert list(state_of(engine)) == keys
+
+
+def test_a_job_that_fails_takes_its_tables_back_though_a_table_is_damaged() -> None:
+    options = replace(PLAIN, compression="none")
+    disk, engine, worker = flushed((b"a",))
+    engine.close()
+    (name,) = [name for name in disk.list() if name.startswith("table-")]
+    disk.files[name].data[-1] ^= 0xFF
+    engine, worker = opened(disk, options)
+    assert engine.stats()["damaged_tables"] == 1
+    put(engine, b"b", record=bytes(100_000))
+    disk.capacity_bytes = used_bytes(disk) + 50_000
+    engine.flush()
+    drain(worker)
+    assert engine.stats()["maintenance_failures"] > 0
+    assert [name for name in disk.list() if name.startswith("table-")] == [name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from kvbus.errors import CorruptionError
 from kvbus.sim.disk import MemoryDisk
 from kvbus_storage.format_error import FormatError
-from kvbus_storage.lsm.manifest import apply_all, read_manifest, start_manifest
+from kvbus_storage.lsm.manifest import Manifest, apply_all, make_only, read_manifest, write_manifest
 from kvbus_storage.lsm.manifest_format import (
     HEADER_BYTES,
     AddedTable,
@@ -116,6 +117,13 @@ def test_edit_that_removes_what_is_not_there_is_refused() -> None:
         apply_all([Edit(added=[table(1)]), Edit(removed=[1]), Edit(removed=[2])])
     with pytest.raises(FormatError, match="table 1"):
         apply_all([Edit(added=[table(1)]), Edit(removed=[1]), Edit(removed=[1])])
+
+
+def start_manifest(disk: MemoryDisk, number: int, everything: Edit) -> Manifest:
+    """Write a manifest and let it be the only one."""
+    manifest = write_manifest(disk, number, everything)
+    make_only(disk, number)
+    return manifest
 
 
 def with_edits(count: int, number: int = 1) -> tuple[MemoryDisk, list[int]]:
@@ -227,3 +235,17 @@ def test_tables_without_a_manifest_are_no_empty_engine() -> None:
     with pytest.raises(CorruptionError, match="the manifest is missing"):
         read_manifest(disk)
     assert disk.list() == ["table-00000003"]
+
+
+def test_a_first_manifest_that_was_cut_short_is_written_anew_until_it_is_whole() -> None:
+    """A power cut at each step of a first start, and at each step of the one that follows."""
+    seconds: list[MemoryDisk] = []
+    firsts: list[MemoryDisk] = []
+    disk = MemoryDisk()
+    disk.on_step = lambda: firsts.append(disk.crash(Random(len(firsts))))
+    start_manifest(disk, 1, Edit(base=1, flushed_lsn=0))
+    for first in firsts:
+        first.on_step = partial(lambda image: seconds.append(image.crash(Random(len(seconds)))), first)
+        start_manifest(first, read_manifest(first)[0] + 1, Edit(base=1, flushed_lsn=0))
+    for image in (*firsts, *seconds):
+        assert apply_all(read_manifest(image)[1]) == Edit(base=1, flushed_lsn=0, guards=[])

@@ -93,6 +93,11 @@ class Journal(Standing):
         return self._log.synced_lsn if self._options.sync == "batch" else self._log.last_lsn
 
     @property
+    def synced_lsn(self) -> Lsn:
+        """The newest batch that a power cut leaves, whatever the durability setting promises."""
+        return self._log.synced_lsn
+
+    @property
     def last_lsn(self) -> Lsn:
         """The newest batch in the log."""
         return self._log.last_lsn

@@ -10,7 +10,7 @@ from kvbus.errors import CorruptionError
 from kvbus.ports.disk import Disk
 from kvbus_storage.format_error import FormatError
 from kvbus_storage.lsm.levels import Levels
-from kvbus_storage.lsm.manifest import Manifest, apply_all, read_manifest, start_manifest
+from kvbus_storage.lsm.manifest import Manifest, apply_all, make_only, read_manifest, write_manifest
 from kvbus_storage.lsm.manifest_format import AddedTable, Edit, manifest_name
 from kvbus_storage.room import is_lack_of_room
 from kvbus_storage.table.cache import BlockCache
@@ -61,6 +61,15 @@ class Catalog:
                 raise
             logger.warning("the disk is too full for a new manifest; the old one still counts")
         self.next_number = max(self.next_number, self.remove_leftovers() + 1)
+
+    def ensure_manifest(self) -> None:
+        """Start the manifest, if a full disk refused it before.
+
+        Raises:
+            OSError: the disk is full or failing.
+        """
+        if self._manifest is None:
+            self._roll()
 
     def install(self, edit: Edit) -> None:
         """Make ``edit`` so: open what it adds, write it to the manifest, then what it makes superfluous is trash.
@@ -132,11 +141,17 @@ class Catalog:
             raise
 
     def _roll(self) -> None:
-        previous = self._manifest
+        manifest = write_manifest(self._disk, self._number + 1, self._everything())
+        # From here on it is whole, and not to be written anew: it may be the only one.
         self._number += 1
-        self._manifest = start_manifest(self._disk, self._number, self._everything())
-        if previous is not None:
-            previous.close()
+        try:
+            make_only(self._disk, self._number)
+        except BaseException:
+            manifest.close()
+            raise
+        if self._manifest is not None:
+            self._manifest.close()
+        self._manifest = manifest
 
     def _everything(self) -> Edit:
         return Edit(

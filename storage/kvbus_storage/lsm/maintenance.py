@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-from kvbus.errors import CorruptionError, ReadOnly, WorkerDied
+from kvbus.errors import CorruptionError, ReadOnly
 from kvbus.ports.disk import Disk
 from kvbus.ports.worker import Worker
 from kvbus_storage.log.format import segment_name
@@ -23,9 +23,10 @@ from kvbus_storage.lsm.drops import Drop, hidden_by
 from kvbus_storage.lsm.flush import FlushTask, flush, in_chunks
 from kvbus_storage.lsm.generations import Generation, Generations
 from kvbus_storage.lsm.ingestion import Ingestion, Ingestions, IngestTask, ingest
+from kvbus_storage.lsm.installation import Installer
 from kvbus_storage.lsm.manifest_format import AddedTable, Edit
 from kvbus_storage.lsm.pace import Pace
-from kvbus_storage.lsm.picking import Compaction, Picker, fitting_guards
+from kvbus_storage.lsm.picking import Compaction, Picker
 from kvbus_storage.lsm.sweep import SweepTask, sweep
 from kvbus_storage.options import EngineOptions
 from kvbus_storage.raft_log import SegmentRaftLog
@@ -37,7 +38,7 @@ from kvbus_storage.table.writer import TableMeta
 
 logger = logging.getLogger(__name__)
 
-_MOVES_A_LOOK = 16
+_MOVES_AN_EDIT = 16
 
 Outcome = list[TableMeta] | Exception
 
@@ -70,7 +71,6 @@ class Maintenance:
         self._picker = Picker(options)
         self._clock = clock
         self._submitted_at = 0.0
-        self._is_busy = False
         self._busy_tables: frozenset[int] = frozenset()
         # Numbers of inputs that could not be read: compaction leaves them alone.
         self._damaged = dict.fromkeys(catalog.damaged)
@@ -78,9 +78,15 @@ class Maintenance:
         self.wants_all = False
         self.pace = Pace(options, clock)
         self.drops: list[Drop] = []
-        self.flushes = self.compactions = self.failures = 0
+        self._installer = Installer(options, journal, catalog, self.pace)
+        self.flushes = self.compactions = 0
         self.flushed_bytes = self.compacted_bytes = 0
         self.flush_seconds = self.compaction_seconds = 0.0
+
+    @property
+    def failures(self) -> int:
+        """How many jobs and edits failed and were tried again."""
+        return self._installer.failures
 
     @property
     def depth(self) -> int:
@@ -124,12 +130,15 @@ class Maintenance:
         picked = self._pick()
         if picked is None:
             return False
+        # The inputs' hidden keys are left out: drops that stay in the log hide nothing in what comes of them.
+        lsns = [drop.lsn for drop in self.drops if drop.lsn <= self._journal.synced_lsn]
+        lsns += [table.meta.lsn for table in picked.tables]
         inputs = [[Input(number=table.number, hidden=table.hidden) for table in run] for run in picked.runs]
         task = CompactionTask(
             disk=self._disk,
             runs=inputs,
             drops_removals=picked.drops_removals,
-            output=self._output(max(table.meta.lsn for table in picked.tables), level=picked.to),
+            output=self._output(max(lsns), level=picked.to),
         )
         self._busy_tables = frozenset(table.number for table in picked.tables)
         read_bytes = sum(table.meta.size_bytes for table in picked.tables)
@@ -138,18 +147,24 @@ class Maintenance:
         return True
 
     def _pick(self) -> Compaction | None:
-        """Return the next compaction that is a job; tables that only have to move do so at once, some in one look."""
-        for _ in range(_MOVES_A_LOOK):
-            picked = self._picker.pick(self._catalog.levels, self._damaged, all_of_it=self.wants_all)
-            if picked is None:
-                self.wants_all = False
-                return None
-            if not picked.moves:
-                return picked
+        """Return the next compaction that is a job; tables that only have to move do so at once, some in one edit."""
+        levels, moves = self._catalog.levels, dict[int, AddedTable]()
+        while picked := self._picker.pick(levels, self._damaged, all_of_it=self.wants_all):
+            if not picked.moves or len(moves) == _MOVES_AN_EDIT:
+                break
             (table,) = picked.tables
-            if self._guarded(partial(self._install, Edit(added=[AddedTable(picked.to, 0, table.meta)]))) is not None:
+            moves[table.number] = AddedTable(picked.to, 0, table.meta)
+            levels = levels.changed([(picked.to, 0, table)], ())
+        if moves:
+            if self._installer.guarded(partial(self._install, Edit(added=list(moves.values())))) is not None:
                 return None
-        return None
+            # There may be other guards now.
+            picked = self._picker.pick(self._catalog.levels, self._damaged, all_of_it=self.wants_all)
+            if picked is not None and picked.moves:
+                return None
+        if picked is None:
+            self.wants_all = False
+        return picked
 
     def _ingest_next(self) -> bool:
         if not self._ingests or self._generations.unflushed() or not self._is_free():
@@ -181,7 +196,7 @@ class Maintenance:
                 if isinstance(error, OSError) and not is_lack_of_room(error):
                     raise
                 logger.warning("there is no room to flush what the log holds; it stays in memory: %s", error)
-                self._remove_leftovers()
+                self._installer.remove_leftovers()
                 return
 
     def write_here(self, generation: Generation) -> None:
@@ -190,6 +205,7 @@ class Maintenance:
         Raises:
             OSError: the disk is full or failing.
         """
+        self._catalog.ensure_manifest()
         records = {
             key: record for key, record in generation.memtable.items() if record is not REMOVED or self._has_tables()
         }
@@ -205,7 +221,8 @@ class Maintenance:
 
     def _is_free(self) -> bool:
         """Say whether the worker may be given a job."""
-        return not self._is_busy and self._journal.running and self.pace.may_work()
+        is_free = not self._installer.is_busy and self._journal.running and self.pace.may_work()
+        return is_free and self._installer.has_manifest()
 
     def _has_tables(self) -> bool:
         return bool(self._catalog.levels.runs)
@@ -224,26 +241,26 @@ class Maintenance:
     def _submit(self, job: Callable[..., list[TableMeta]], task: object, done: Callable[[Outcome], None]) -> None:
         self._submitted_at = self._clock()
         self._worker.submit(job, task, done)
-        self._is_busy = True
+        self._installer.is_busy = True
 
     def _flush_ended(self, generation: Generation, outcome: Outcome) -> None:
-        self._is_busy = False
+        self._installer.is_busy = False
         self.flush_seconds += self._clock() - self._submitted_at
         if not self._journal.running:
             return
         if isinstance(outcome, (CorruptionError, FileNotFoundError)):
             logger.error("flushing from memory, because the log does not read as it was written: %s", outcome)
-            self.failures += 1
-            self._remove_leftovers()
-            self._guarded(lambda: self.write_here(generation))
+            self._installer.failures += 1
+            self._installer.remove_leftovers()
+            self._installer.guarded(lambda: self.write_here(generation))
         elif isinstance(outcome, Exception):
-            self._failed("flush", outcome)
+            self._installer.failed("flush", outcome)
         else:
-            if self._guarded(lambda: self._install_flush(generation, outcome)) is None:
+            if self._installer.guarded(lambda: self._install_flush(generation, outcome)) is None:
                 self._go_on()
 
     def _compaction_ended(self, picked: Compaction, inputs: list[list[Input]], outcome: Outcome) -> None:
-        self._is_busy = False
+        self._installer.is_busy = False
         self.compaction_seconds += self._clock() - self._submitted_at
         self._busy_tables = frozenset()
         if not self._journal.running:
@@ -254,7 +271,7 @@ class Maintenance:
             self._damaged |= dict.fromkeys([damaged] if damaged in numbers else numbers)
             logger.error("compaction leaves the table as it is: %s", outcome)
         if isinstance(outcome, Exception):
-            self._failed("compaction", outcome)
+            self._installer.failed("compaction", outcome)
             return
         known = {each.number: each.hidden for run in inputs for each in run}
         late = dict.fromkeys(
@@ -272,22 +289,24 @@ class Maintenance:
         self._count(outcome)
         self.compactions += 1
         self.compacted_bytes += sum(meta.size_bytes for meta in outcome)
-        if self._guarded(lambda: self._install(edit)) is None:
+        if self._installer.guarded(lambda: self._install(edit)) is None:
             self._remove_hidden_tables()
             self._go_on()
 
     def _ingest_ended(self, ingestion: Ingestion, outcome: Outcome) -> None:
-        self._is_busy = False
+        self._installer.is_busy = False
         if not self._journal.running:
             return
         if isinstance(outcome, Exception):
-            self._failed("ingestion", outcome)
+            self._installer.failed("ingestion", outcome)
             ingestion.done(outcome)
             return
         self._count(outcome)
         run = self._catalog.take_number()
         added = [AddedTable(0, run, meta) for meta in outcome]
-        failure = self._guarded(partial(self._install, Edit(added=added, hidden=hidden_by(self.drops, outcome))))
+        failure = self._installer.guarded(
+            partial(self._install, Edit(added=added, hidden=hidden_by(self.drops, outcome)))
+        )
         if failure is None:
             # They may know keys that were removed before.
             self._generations.forget_flushed()
@@ -311,10 +330,10 @@ class Maintenance:
         return True
 
     def _sweep_ended(self, names: list[str], outcome: Outcome) -> None:
-        self._is_busy = False
+        self._installer.is_busy = False
         if isinstance(outcome, Exception):
             self._catalog.trash += names
-            self._failed("removing files", outcome)
+            self._installer.failed("removing files", outcome)
         else:
             self._go_on()
 
@@ -343,58 +362,15 @@ class Maintenance:
         self._journal.forget(base)
 
     def _install(self, edit: Edit) -> None:
-        self._catalog.install(edit)
-        guards = fitting_guards(self._catalog.levels, self._options)
-        if guards != list(self._catalog.levels.guards):
-            self._catalog.install(Edit(guards=guards))
+        self._installer.install(edit)
         self.weigh()
 
     def _remove_hidden_tables(self) -> None:
         """Give up tables whose keys were all dropped, but for the inputs of a compaction, which will do it."""
         hidden = [table.number for table in self._catalog.levels.tables() if table.is_hidden]
         if free := [number for number in hidden if number not in self._busy_tables]:
-            self._guarded(lambda: self._install(Edit(removed=free)))
+            self._installer.guarded(lambda: self._install(Edit(removed=free)))
 
     def _count(self, metas: list[TableMeta]) -> None:
         if metas:
             self._catalog.next_number = metas[-1].number + 1
-
-    def _guarded(self, install: Callable[[], None]) -> Exception | None:
-        """Install a result; return what was in the way, where a later try may succeed."""
-        try:
-            install()
-        except CorruptionError as error:
-            # What the worker has just written does not read: the disk may do better next time.
-            self._failed("install", error)
-            return error
-        except ReadOnly as error:
-            logger.warning("what was written is not installed, and will be tried again: %s", error)
-            self.pace.found_no_room()
-            self._remove_leftovers()
-            return error
-        except OSError as error:
-            if not is_lack_of_room(error):
-                self._journal.stop(error)
-                raise
-            self._failed("install", error)
-            return error
-        return None
-
-    def _failed(self, what: str, error: Exception) -> None:
-        self.failures += 1
-        if isinstance(error, OSError) and not isinstance(error, (FileExistsError, FileNotFoundError)):
-            if not is_lack_of_room(error):
-                self._journal.stop(error)
-                raise error
-            # Writes go on as long as the log itself has room.
-            self.pace.found_no_room()
-        elif not isinstance(error, (WorkerDied, CorruptionError, FileExistsError, FileNotFoundError)):
-            raise error
-        logger.warning("%s failed and will be tried again: %s", what, error)
-        self._remove_leftovers()
-
-    def _remove_leftovers(self) -> None:
-        """Remove what a job that failed has written; its numbers are not used again."""
-        if self._is_busy:
-            return
-        self._catalog.next_number = max(self._catalog.next_number, self._catalog.remove_leftovers() + 1)

@@ -39,7 +39,7 @@ _MEND = "Without the manifest nobody knows which tables count. Restore the data 
 
 
 class Manifest:
-    """A manifest that is open for edits; made by :func:`start_manifest`."""
+    """A manifest that is open for edits; made by :func:`write_manifest`."""
 
     def __init__(self, file: AppendFile, number: int) -> None:
         self._file = file
@@ -78,7 +78,7 @@ def read_manifest(disk: Disk) -> tuple[int, list[Edit]]:
     names = disk.list()
     numbers = sorted(number for name in names if (number := manifest_number(name)) is not None)
     if numbers == [1] and not any(table_number(name) is not None for name in names) and _was_being_created(disk):
-        return 1, []
+        return 0, []
     damage: CorruptionError | None = None
     for number in reversed(numbers):
         try:
@@ -97,28 +97,36 @@ def read_manifest(disk: Disk) -> tuple[int, list[Edit]]:
     return 0, []
 
 
-def start_manifest(disk: Disk, number: int, everything: Edit) -> Manifest:
-    """Write manifest ``number``, which begins with ``everything`` there is, and remove all others.
+def write_manifest(disk: Disk, number: int, everything: Edit) -> Manifest:
+    """Write manifest ``number``, in place of what a refused try has left of it; it begins with ``everything`` there is.
 
     Raises:
         OSError: the disk is full or failing; the manifest before it still counts.
     """
-    leftovers = manifests_but(disk, 0)
-    if manifest_name(number) in leftovers:
-        disk.remove(manifest_name(number))
-    file = disk.create(manifest_name(number))
+    name = manifest_name(number)
+    if name in disk.list():
+        disk.remove(name)
+    file = disk.create(name)
     try:
         file.append(encode_header(number))
         manifest = Manifest(file, number)
         manifest.append(everything)
-        disk.sync_folder()
-        for name in manifests_but(disk, number):
-            disk.remove(name)
-        disk.sync_folder()
     except BaseException:
         file.close()
         raise
     return manifest
+
+
+def make_only(disk: Disk, number: int) -> None:
+    """Let manifest ``number``, which is whole, be the one that counts.
+
+    Raises:
+        OSError: the disk is full or failing; it counts, or the one before it does.
+    """
+    disk.sync_folder()
+    for name in manifests_but(disk, number):
+        disk.remove(name)
+    disk.sync_folder()
 
 
 def manifests_but(disk: Disk, number: int) -> list[str]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
+from kvbus.errors import CorruptionError
 from kvbus.ports.disk import Disk
 from kvbus_storage.lsm.merge import Chunk
 from kvbus_storage.table.compression import Compression
+from kvbus_storage.table.format import table_name
 from kvbus_storage.table.writer import TableMeta, TableWriter
 
 
@@ -32,18 +35,20 @@ def write_tables(disk: Disk, chunks: Iterable[Chunk], plan: OutputPlan) -> list[
     """Write ``chunks``, whose keys ascend, as tables; their files and names are durable.
 
     Raises:
-        OSError: the disk is full or failing; the files are leftovers.
+        OSError: the disk is full or failing. Of the files those are left that could not be removed.
     """
     output = _Output(disk, plan)
     try:
         for keys, records in chunks:
             output.add(keys, records)
         output.cut()
-    except BaseException:
-        output.abandon()
+        if output.tables:
+            disk.sync_folder()
+    except (OSError, CorruptionError):
+        output.take_back()
         raise
-    if output.tables:
-        disk.sync_folder()
+    finally:
+        output.close()
     return output.tables
 
 
@@ -73,7 +78,13 @@ class _Output:
             self.tables.append(self._writer.finish(self._plan.lsn))
             self._writer = None
 
-    def abandon(self) -> None:
+    def take_back(self) -> None:
+        count = len(self.tables) + (self._writer is not None)
+        with suppress(OSError):
+            for number in range(self._plan.first_number, self._plan.first_number + count):
+                self._disk.remove(table_name(number))
+
+    def close(self) -> None:
         if self._writer is not None:
             self._writer.abandon()
 
