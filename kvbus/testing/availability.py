@@ -8,7 +8,7 @@ from typing import Final
 
 from kvbus.testing.history import History, Operation
 from kvbus.testing.verdict import Verdict
-from kvbus.testing.wording import counted, quoted, seconds
+from kvbus.testing.wording import counted, details_of, quoted, seconds
 
 DEFAULT_SHARE: Final = 0.999
 _SHOWN = 8
@@ -98,7 +98,5 @@ def _lasted(operation: Operation) -> float:
 
 
 def _shown(operations: list[Operation]) -> tuple[str, ...]:
-    lines = [f"key {quoted(each.key)}: {each.describe()}" for each in operations[:_SHOWN]]
-    if len(operations) > _SHOWN:
-        lines.append(f"and {len(operations) - _SHOWN:,} more")
-    return tuple(lines)
+    lines = (f"key {quoted(each.key)}: {each.describe()}" for each in operations)
+    return details_of(lines, len(operations), _SHOWN)

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from kvbus.testing.history import SET_KINDS, History, Operation
 from kvbus.testing.verdict import Verdict
-from kvbus.testing.wording import counted, listed, quoted
+from kvbus.testing.wording import counted, details_of, listed, quoted
 
 _CHECKER = "lost writes"
 _KINDS = ("lost", "resurrected", "invented")
@@ -71,7 +71,7 @@ def lost_writes(history: History) -> Verdict:
         ok=ok,
         reason=reason,
         judged=sum(each.operations for each in sets.values()),
-        details=tuple(_line(fault, sets[fault.key]) for fault in faults[:_DETAILED]),
+        details=details_of((_line(fault, sets[fault.key]) for fault in faults), len(faults), _DETAILED),
         counters=counters,
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from kvbus.testing.history import SET_KINDS, History, Operation
 from kvbus.testing.verdict import Verdict
+from kvbus.testing.wording import details_of
 
 _SHOWN = 5
 
@@ -25,7 +26,8 @@ def visibility(history: History) -> Verdict:
     else:
         reason = f"all {judged} reads showed what had been acknowledged before they began"
     ok = None if not judged else not misses
-    return Verdict(checker="visible", ok=ok, reason=reason, judged=judged, details=tuple(misses[:_SHOWN]))
+    details = details_of(misses, len(misses), _SHOWN)
+    return Verdict(checker="visible", ok=ok, reason=reason, judged=judged, details=details)
 
 
 def _misses(operations: list[Operation], reads: list[Operation]) -> list[str]:

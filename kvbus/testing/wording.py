@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 
 _LISTED = 6
 
@@ -23,6 +24,12 @@ def shortened(words: list[str]) -> str:
     """Return the first few of some words, and how many more there are."""
     more = f" and {len(words) - _LISTED:,} more" if len(words) > _LISTED else ""
     return ", ".join(words[:_LISTED]) + more
+
+
+def details_of(lines: Iterable[str], count: int, shown: int) -> tuple[str, ...]:
+    """Return the first ``shown`` of ``count`` lines, and how many more there are; no other line is asked for."""
+    first = tuple(islice(lines, shown))
+    return (*first, f"and {count - shown:,} more") if count > shown else first
 
 
 def seconds(moment: float) -> str:

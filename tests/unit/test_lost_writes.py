@@ -143,3 +143,9 @@ def test_each_lost_element_is_told_with_its_add_and_the_read_that_misses_it() ->
 def test_a_resurrected_element_is_told_with_its_remove() -> None:
     (line,) = lost_writes(set_history("1 add x 0 1\n 1 remove x 2 3\n 9 read* x 5 6")).details
     assert 'client 1 add "x": ok, 0 to 1 s; client 1 remove "x": ok, 2 to 3 s; in it: client 9' in line
+
+
+def test_what_is_not_shown_is_counted() -> None:
+    adds = "\n ".join(f"1 add {letter} 0 1" for letter in "abcdefghijklmnopqrstuvwxy")
+    details = lost_writes(set_history(f"{adds}\n 9 read* - 5 6")).details
+    assert (len(details), details[-1]) == (21, "and 5 more")
