@@ -59,6 +59,7 @@ def up(
             raise typer.BadParameter(f"there is no mode {mode!r}; choose ap", param_hint="--mode")
         place = ClusterFolder(folder)
         is_new = not place.exists()
+        kept = {} if is_new else _configs(place.nodes())
         chosen = _prepared(place, nodes, mode, base_port, config)
         try:
             _launch(place, chosen)
@@ -69,6 +70,9 @@ def up(
                 place.path.unlink(missing_ok=True)
             else:
                 place.write(chosen)
+            # Settings that no node starts with are not to be the cluster's from now on.
+            for path, text in kept.items():
+                path.write_text(text, encoding="utf-8")
             raise
         if output is Output.JSON:
             _print_nodes(place.nodes(), output)
@@ -77,6 +81,11 @@ def up(
         say(f"{names} ready in {folder}; the first serves clients at {chosen[0].client}")
         say(f"  kvbus put greeting hello --dir {folder}")
         say(f"  kvbus get greeting --dir {folder}")
+
+
+def _configs(nodes: list[LocalNode]) -> dict[Path, str]:
+    paths = [path for node in nodes if (path := Path(node.config)).is_file()]
+    return {path: path.read_text(encoding="utf-8") for path in paths}
 
 
 def _launch(place: ClusterFolder, nodes: list[LocalNode]) -> None:

@@ -136,6 +136,22 @@ def test_cluster_up_names_the_taken_port_and_leaves_nothing_behind(tmp_path: Pat
     assert not (tmp_path / "c").exists()
 
 
+def test_settings_that_a_stopped_cluster_does_not_start_with_are_forgotten(tmp_path: Path) -> None:
+    folder, other = tmp_path / "c", tmp_path / "other.toml"
+    other.write_text("[cluster]\npartitions = 8\n")
+    place = ("--dir", str(folder))
+    base = free_base_port(1)
+    try:
+        assert not run_kvbus("cluster", "up", *place, "--nodes", "1", "--base-port", str(base)).returncode
+        assert not run_kvbus("cluster", "down", *place).returncode
+        before = (folder / "n1" / "config.toml").read_text()
+        assert "partitions" in complaint("cluster", "up", *place, "--config", str(other))
+        assert (folder / "n1" / "config.toml").read_text() == before
+        assert not run_kvbus("cluster", "up", *place).returncode
+    finally:
+        run_kvbus("cluster", "down", *place)
+
+
 def test_a_cluster_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
     file = tmp_path / "c"
     file.write_text("a file")
