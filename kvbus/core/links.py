@@ -85,6 +85,8 @@ class Links:
         self._hedge_floor = hedge_floor
         self._hedge_first = hedge_first
         self._links = [PeerLink(hedge_first) for _ in range(count)]
+        # Its own disk is what this node may wait for.
+        self._links[me].hedge_after = hedge_floor
         self._unheard_bytes = unheard_bytes
         self._up = 1 << me
         self._full = 0
@@ -113,9 +115,12 @@ class Links:
                 mask &= ~(1 << peer)
         return mask
 
-    def look_ahead(self, now: float) -> None:
-        """Find the next instant at which a peer falls silent: ``next_silence`` is no later."""
+    def look_ahead(self, now: float) -> bool:
+        """Say whether a peer may have fallen silent since the last look; ``next_silence`` is when to look again."""
+        if now < self.next_silence:
+            return False
         self.next_silence = min((link.silent_at for link in self._links if link.silent_at > now), default=inf)
+        return True
 
     def writable(self) -> int:
         """Return the reachable nodes that have room for more bytes before they say something, as bits."""
@@ -167,7 +172,10 @@ class Links:
         self._links[peer].observe(seconds, self._hedge_floor)
 
     def hedge_after(self, peer: NodeIndex) -> float:
-        """Return how long, in seconds, to wait for ``peer`` before another replica is asked as well."""
+        """Return how long, in seconds, to wait for ``peer`` before another replica is asked as well.
+
+        For this node itself it is ``hedge_floor``.
+        """
         return self._links[peer].hedge_after
 
     def candidates(self, replicas: ReplicaSet, turn: int, now: float) -> list[NodeIndex]:

@@ -78,6 +78,7 @@ class Node:
             self.links.set(peer, is_up)
         for peer, _ in tick.frames:
             self.links.heard(peer, tick.now)
+        tick.fell_silent = self.links.look_ahead(tick.now)
         if self.stopping:
             self._refuse(tick, out)
         for request in tick.node_requests:
@@ -106,11 +107,12 @@ class Node:
         return found
 
     def _split(self, tick: Tick) -> dict[str, Tick]:
-        """Give each mode the part of the tick that is its own; links and persistence go to all."""
+        """Give each mode the part of the tick that is its own; links, silence and persistence go to all."""
         parts: dict[str, Tick] = {}
         for name in self.modes:
             part = parts[name] = Tick(tick.now, tick.wall_ms)
             part.links, part.persisted, part.append_failed = tick.links, tick.persisted, tick.append_failed
+            part.fell_silent = tick.fell_silent
         for columns in tick.requests:
             parts[self._mode_of[columns.keyspace]].requests.append(columns)
         for scan in tick.scans:

@@ -13,11 +13,13 @@ class Tick:
     ``now`` is a monotonic time in seconds, ``wall_ms`` the wall clock in ms since 1970. ``links`` holds
     ``(peer, is_up)`` in order; ``frames`` holds each peer's frames in the order they were sent. ``persisted`` is the
     engine's durable log number, or None when no commit ended; ``append_failed`` says that a commit failed and that
-    nothing behind ``persisted`` will become durable.
+    nothing behind ``persisted`` will become durable. ``fell_silent``, which the node finds out, says that a peer may
+    have done so since the last tick.
     """
 
     __slots__ = (
         "append_failed",
+        "fell_silent",
         "frames",
         "links",
         "node_requests",
@@ -37,7 +39,7 @@ class Tick:
         self.scans: list[ScanRequest] = []
         self.node_requests: list[NodeRequest] = []
         self.persisted: Lsn | None = None
-        self.append_failed = False
+        self.append_failed = self.fell_silent = False
 
     def __bool__(self) -> bool:
         return bool(

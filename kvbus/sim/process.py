@@ -119,6 +119,7 @@ class Process:
         self._frames: list[tuple[NodeIndex, bytes]] = []
         self._has_requests = self._is_busy = self._commit_ended = self.is_paused = False
         self._wake_at = inf
+        self._missed_wake = False
         # What waits until no commit is under way and the process runs.
         self._waiting: list[Callable[[], object]] = []
         self._falls: Callable[[], None] | None = None
@@ -182,6 +183,12 @@ class Process:
                 self._end_commit()
             self._go_on()
 
+    def run_clock_at(self, rate: float) -> None:
+        """Let the monotonic clock run at another rate from now on; a wake-up comes when it shows its time."""
+        self.clock.run_at(rate)
+        if self._life is not None and self._wake_at < inf:
+            self._plan_wake(self._wake_at)
+
     def take_link(self, peer: NodeIndex, is_up: bool) -> None:
         """Take the word that the own connection to ``peer`` came or was lost."""
         if self._life is not None:
@@ -218,7 +225,7 @@ class Process:
                 self._between_steps(act)
         if self._life is not None:
             self._arrived()
-            if self._wake_at <= self.clock.monotonic():
+            if self._missed_wake:
                 self._woken(self._wake_at)
 
     def _arrived(self) -> None:
@@ -264,7 +271,10 @@ class Process:
 
     def _woken(self, due: float) -> None:
         """Step without an arrival, unless an earlier wake-up has been here or a later turn will do it."""
-        if due != self._wake_at or due == inf or self._is_busy or self.is_paused:
+        if due != self._wake_at or due == inf:
+            return
+        self._missed_wake = self._is_busy or self.is_paused
+        if self._missed_wake:
             return
         if self.clock.monotonic() < due:
             # The clock runs slower than when this was planned.

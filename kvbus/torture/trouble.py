@@ -76,7 +76,7 @@ class Trouble:
         """End all trouble: heal the network, let everybody run, and start whoever is down."""
         self.apply(Fault(0.0, "heal"))
         for name, process in self._world.processes.items():
-            process.clock.run_at(1.0)
+            process.run_clock_at(1.0)
             process.outlive_commits()
             process.sync_seconds = process.usual_sync_seconds
             self._world.resume(name)
@@ -145,7 +145,7 @@ class Trouble:
         elif kind == "fall_in_commit":
             process.fall_in_commit(loses_power=bool(fault.told["loses_power"]))
         elif kind == "run_clock":
-            process.clock.run_at(cast("float", fault.told["rate"]))
+            process.run_clock_at(cast("float", fault.told["rate"]))
         elif kind == "jump_clock":
             process.clock.jump_ms(cast("int", fault.told["by_ms"]))
         elif kind == "fill_disk":

@@ -133,7 +133,12 @@ class World:
             self.time.at(tick.now + COMMIT_SECONDS, partial(self.deliver, i, partial(self._commit, i, self.starts[i])))
         if out.wake_at is not None and out.wake_at < self._wake.get(i, inf):
             self._wake[i] = out.wake_at
-            self.time.at(out.wake_at, partial(self.deliver, i, lambda tick: self._wake.pop(i, None)))
+            self.time.at(out.wake_at, partial(self._woken, i, out.wake_at))
+
+    def _woken(self, i: int, due: float) -> None:
+        if self._wake.get(i) == due:
+            del self._wake[i]
+            self.deliver(i, lambda tick: None)
 
     def _hash(self, i: int, now: float, out: Effects) -> None:
         sizes = {peer: [len(frame) for frame in frames] for peer, frames in out.peer_frames.items()}

@@ -106,3 +106,16 @@ def test_a_peer_that_takes_bytes_and_says_nothing_gets_no_more_until_it_is_heard
     links.set(A, False)
     links.set(A, True)
     assert links.writable() == 0b011
+
+
+def test_a_node_waits_for_its_own_disk_no_longer_than_for_the_quickest_peer(links: Links) -> None:
+    assert links.hedge_after(ME) == 0.005
+    assert links.hedge_after(A) == 0.05
+
+
+def test_a_silence_is_told_once_and_the_next_one_in_time(links: Links) -> None:
+    links.sent(A, 1.0)
+    links.sent(B, 1.2)
+    assert [links.look_ahead(now) for now in (1.4, 1.5, 1.6, 1.7, 9.0)] == [False, True, False, True, False]
+    links.heard(A, 9.0)
+    assert links.next_silence == 9.5

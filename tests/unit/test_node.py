@@ -158,3 +158,15 @@ def test_faults_are_left_to_the_world_even_while_the_node_stops(op: str) -> None
     tick.node_requests = [NodeRequest(Call(ORIGIN, 1, op, op, 1, False), {"op": op})]
     machine.step(tick, out)
     assert (out.fault_requests, out.replies) == (tick.node_requests, [])
+
+
+def test_every_mode_hears_of_a_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = node("ap", "primary")
+    told: list[bool] = []
+    for mode in machine.modes.values():
+        monkeypatch.setattr(mode, "step", lambda tick, out: told.append(tick.fell_silent))
+    machine.links.set(NodeIndex(1), True)
+    machine.links.sent(NodeIndex(1), 1.0)
+    for now in (1.4, 1.6, 1.7):
+        machine.step(Tick(now, 0), Effects())
+    assert told == [False, False, True, True, False, False]

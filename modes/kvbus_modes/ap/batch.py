@@ -14,6 +14,7 @@ more changes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
 
 from kvbus.core.links import Links
@@ -102,6 +103,13 @@ class Batch:
         self.awaited &= ~bit
         self.lost |= bit
         return True
+
+    def take_losses(self, nodes: Iterable[NodeIndex]) -> bool:
+        """Move those of ``nodes`` that are awaited to lost; False when none was."""
+        before = self.awaited
+        for node in nodes:
+            self.take_loss(node)
+        return self.awaited != before
 
     def retire(self, now: float) -> None:
         """Let go of the operations, which were replied to; late answers are still counted, for a while."""

@@ -6,7 +6,7 @@ again elsewhere. What the coordinator refuses, definitely, is passed on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -90,10 +90,10 @@ class Forwarding:
             return
         self._answers.relay(columns, reply, now - batch.started, out)
 
-    def link_lost(self, node: NodeIndex, now: float, out: Effects) -> None:
-        """Give up what ``node`` was asked to do."""
+    def links_lost(self, nodes: Sequence[NodeIndex], now: float, out: Effects) -> None:
+        """Give up what ``nodes`` were asked to do."""
         for batch_id, batch in list(self.open.items()):
-            if batch.peer == node:
+            if batch.peer in nodes:
                 self._give_up(batch_id, batch, "the coordinator's link was lost", now, out)
 
     def sweep(self, now: float, out: Effects) -> None:

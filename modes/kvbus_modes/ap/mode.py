@@ -43,6 +43,8 @@ OPERATIONS: Mapping[str, frozenset[str]] = {
 }
 EPOCH_BITS = 40
 """A version epoch is the node's incarnation in the upper bits and a count in these: a durable block a start."""
+SWEEP_SECONDS = 0.005
+"""From one look at all open batches to the next: many batches are due one after the other."""
 PROBE_SECONDS = 1.0
 _RETRY_AFTER_MS = 20
 
@@ -102,6 +104,7 @@ class ApMode:
             new_batch=self._new_batch,
         )
         self._forwarding = Forwarding(links=links, answers=self._answers, alarm=self._alarm, epoch=self._epoch)
+        self._next_sweep = 0.0
         # While none is silent, inf.
         self._next_probe = inf
         self._open = (self._writes.open, self._reads.open, self._scans.open, self._forwarding.open)
@@ -109,9 +112,8 @@ class ApMode:
     def step(self, tick: Tick, out: Effects) -> None:
         """Take what arrived, in one turn; put every effect into ``out``."""
         now, wall_ms = tick.now, tick.wall_ms
-        for peer, is_up in tick.links:
-            if not is_up:
-                self._link_lost(peer, now, wall_ms, out)
+        if lost := [peer for peer, is_up in tick.links if not is_up]:
+            self._links_lost(lost, now, wall_ms, out)
         if tick.append_failed:
             self._hold.end()
         self._replica.take(tick, out)
@@ -130,7 +132,7 @@ class ApMode:
         for columns in tick.requests:
             if columns.kind != "get":
                 self._start(columns, now, wall_ms, out)
-        self._sweep(now, wall_ms, out)
+        self._sweep(tick, out)
 
     def pending(self) -> int:
         """Return the number of client operations in flight."""
@@ -188,18 +190,18 @@ class ApMode:
         else:
             raise PeerProtocolError(f"no AP frame has kind {kind:#x}")
 
-    def _link_lost(self, peer: NodeIndex, now: float, wall_ms: int, out: Effects) -> None:
-        self._writes.link_lost(peer, now, out)
-        self._reads.link_lost(peer, now, wall_ms, out)
-        self._scans.link_lost(peer, now, wall_ms, out)
-        self._forwarding.link_lost(peer, now, out)
+    def _links_lost(self, peers: list[NodeIndex], now: float, wall_ms: int, out: Effects) -> None:
+        self._writes.links_lost(peers, now, out)
+        self._reads.links_lost(peers, now, wall_ms, out)
+        self._scans.links_lost(peers, now, wall_ms, out)
+        self._forwarding.links_lost(peers, now, out)
 
-    def _sweep(self, now: float, wall_ms: int, out: Effects) -> None:
-        """Look at all that is open: when the alarm has it so, and when a peer falls silent."""
-        alarm, links = self._alarm, self._context.links
-        if now >= alarm.at or now >= links.next_silence or now >= self._next_probe:
+    def _sweep(self, tick: Tick, out: Effects) -> None:
+        """Look at all that is open: when the alarm has it so, though not too often, and when a peer fell silent."""
+        alarm, now, wall_ms = self._alarm, tick.now, tick.wall_ms
+        if tick.fell_silent or (now >= alarm.at and now >= self._next_sweep) or now >= self._next_probe:
+            self._next_sweep = now + SWEEP_SECONDS
             alarm.at = inf
-            links.look_ahead(now)
             self._writes.sweep(now, out)
             self._reads.sweep(now, wall_ms, out)
             self._scans.sweep(now, wall_ms, out)
@@ -207,7 +209,7 @@ class ApMode:
             self._probe(now, out)
         if not any(self._open):
             alarm.at = inf
-        due = min(alarm.at, links.next_silence, self._next_probe)
+        due = min(max(alarm.at, self._next_sweep), self._context.links.next_silence, self._next_probe)
         if due < inf:
             out.wake(due)
 

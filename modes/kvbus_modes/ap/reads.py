@@ -7,7 +7,7 @@ that the bytes were spent on gets ``too_large`` for its rest; calls that happene
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from kvbus.core.columns import pack_column
@@ -115,7 +115,7 @@ class Reads:
         self._new_batch = new_batch
         self._me = links.me
         self.open: dict[BatchId, ReadBatch] = {}
-        # Those of ``open`` that nobody was asked for yet.
+        # Those that nobody was asked for yet; they are not in ``open``.
         self.unasked: deque[ReadBatch] = deque()
         self._turn = 0
 
@@ -171,13 +171,14 @@ class Reads:
         if batch is not None and batch.columns.options.explain:
             batch.paths[node] = path
 
-    def link_lost(self, node: NodeIndex, now: float, wall_ms: int, out: Effects) -> None:
-        """Ask the next replica in place of ``node`` in every batch that waits for it."""
+    def links_lost(self, nodes: Sequence[NodeIndex], now: float, wall_ms: int, out: Effects) -> None:
+        """Ask the next replica in place of ``nodes`` in every batch that waits for one of them."""
         for batch in list(self.open.values()):
-            if node in batch.spare:
-                batch.spare.remove(node)
-                batch.lost |= 1 << node
-            if batch.take_loss(node):
+            for node in nodes:
+                if node in batch.spare:
+                    batch.spare.remove(node)
+                    batch.lost |= 1 << node
+            if batch.take_losses(nodes):
                 if batch.spare and not batch.replied:
                     self._ask_next(batch, now, wall_ms, out)
                 self._judge(batch, now, wall_ms, out)
@@ -194,7 +195,9 @@ class Reads:
             if now >= batch.hedge_at and batch.spare and not batch.replied:
                 self._ask_next(batch, now, wall_ms, out)
             self._judge(batch, now, wall_ms, out)
-            self._alarm.by(batch.hedge_at if batch.spare and not batch.replied else batch.deadline)
+            self._alarm.by(batch.deadline)
+            if batch.spare and not batch.replied:
+                self._alarm.by(batch.hedge_at)
         if self.unasked:
             out.wake(now)
 
@@ -245,7 +248,6 @@ class Reads:
     ) -> None:
         if durable:
             if batch.take_answer(self._me):
-                self._links.observe(self._me, now - batch.asked_at[self._me])
                 batch.answers[self._me] = records
         else:
             batch.take_loss(self._me)

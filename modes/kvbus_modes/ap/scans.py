@@ -178,12 +178,11 @@ class Scans:
                 "a SCAN_ANSWER holds ascending keys of the asked range with sound records, and some where it goes on"
             )
 
-    def link_lost(self, node: NodeIndex, now: float, wall_ms: int, out: Effects) -> None:
-        """Ask the next replica in place of ``node``."""
+    def links_lost(self, nodes: Sequence[NodeIndex], now: float, wall_ms: int, out: Effects) -> None:
+        """Ask the next replicas in place of ``nodes``."""
         for batch in list(self.open.values()):
-            if node in batch.spare:
-                batch.spare.remove(node)
-            if batch.take_loss(node):
+            batch.spare = [node for node in batch.spare if node not in nodes]
+            if batch.take_losses(nodes):
                 self._judge(batch, now, wall_ms, out)
 
     def sweep(self, now: float, wall_ms: int, out: Effects) -> None:

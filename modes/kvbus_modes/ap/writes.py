@@ -187,12 +187,12 @@ class Writes:
         batch.take_answer(node)
         self._judge_all(batch, now, out)
 
-    def link_lost(self, node: NodeIndex, now: float, out: Effects) -> None:
-        """Stop waiting for ``node`` in every batch."""
+    def links_lost(self, nodes: Sequence[NodeIndex], now: float, out: Effects) -> None:
+        """Stop waiting for ``nodes`` in every batch."""
         for batch in list(self.open.values()):
-            if batch.take_loss(node):
+            if batch.take_losses(nodes):
                 for straggler in batch.stragglers.values():
-                    straggler.take_loss(node)
+                    straggler.take_losses(nodes)
                 self._judge_all(batch, now, out)
 
     def sweep(self, now: float, out: Effects) -> None:

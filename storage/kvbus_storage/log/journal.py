@@ -173,7 +173,7 @@ class Journal(Standing):
         """Close the open segment, open the next one, and return the closed one's number and end; nothing may be queued.
 
         It gets no mark: the next segment's header says where it ends, and a flush will soon remove it, with the zeros
-        ahead of its tail. On a full disk the next segment waits for the next write.
+        ahead of its tail. On a full disk the next segment waits until somebody needs it.
 
         Raises:
             OSError: a write or a sync failed; fatal.
@@ -183,6 +183,19 @@ class Journal(Standing):
         self._log.release(keeps_fill=True)
         self._carried_bytes = 0
         closed = self._log.segment, self._log.tail.end
+        self._open_next()
+        self._opened_at = self._clock()
+        return closed
+
+    def ensure_segment(self) -> bool:
+        """Open the next segment if none is open and there may be room for it; say whether one is open.
+
+        Raises:
+            OSError: a write or a sync failed; fatal.
+        """
+        return self._log.is_open or (not self._is_full and self._open_next())
+
+    def _open_next(self) -> bool:
         try:
             self._log.open_next()
         except OSError as error:
@@ -190,8 +203,8 @@ class Journal(Standing):
                 self.stop(error)
                 raise
             self.fill_up(error)
-        self._opened_at = self._clock()
-        return closed
+            return False
+        return True
 
     def seal(self) -> None:
         """Close the open segment, synced, if there is one. Nothing may be queued.

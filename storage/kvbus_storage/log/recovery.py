@@ -95,8 +95,9 @@ def recover_log(disk: Disk, base: int, sink: Sink) -> LogTail:
         sizes[segment] = end
     if segments:
         # A process that was killed before its sync left records that reads show from now on and the next segment's
-        # header builds on: a power cut must not take them any more.
+        # header builds on, or a segment whose name is not durable: a power cut must not take them any more.
         disk.sync(segment_name(segments[-1]))
+        disk.sync_folder()
     return LogTail(
         segment=segments[-1] if segments else 0,
         end=end,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from errno import EIO
 
 from kvbus.errors import CorruptionError
 from kvbus.ports.disk import Disk
@@ -137,8 +138,15 @@ class Catalog:
             manifest.append(edit)
         except OSError as error:
             if is_lack_of_room(error):
-                manifest.cut_back(size_bytes)
+                self._cut_back(manifest, size_bytes)
             raise
+
+    def _cut_back(self, manifest: Manifest, size_bytes: int) -> None:
+        try:
+            manifest.cut_back(size_bytes)
+        except OSError as error:
+            # No full disk is in the way of that. The edit may be there or not, and nobody may go on with either.
+            raise OSError(EIO, f"the end of the manifest is unknown: {error}") from error
 
     def _roll(self) -> None:
         manifest = write_manifest(self._disk, self._number + 1, self._everything())

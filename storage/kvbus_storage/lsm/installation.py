@@ -30,16 +30,19 @@ class Installer:
         self._pace = pace
         self.is_busy = False
         self.failures = 0
+        self._has_leftovers = False
 
-    def has_manifest(self) -> bool:
-        """Begin the manifest if a full disk refused it before, and say whether it is there.
+    def is_ready(self) -> bool:
+        """Do what a lack of room was in the way of before, and say whether the next job may begin.
 
-        No table is written without: a start would take tables that no manifest names for damage.
+        No table is written without a manifest: a start would take tables that none names for damage.
         """
-        return self.guarded(self._catalog.ensure_manifest) is None
+        if self._has_leftovers:
+            self.remove_leftovers()
+        return not self._has_leftovers and self.guarded(self._catalog.ensure_manifest) is None
 
     def install(self, edit: Edit) -> None:
-        """Make an edit so, and the guards fit the tables that there are now.
+        """Make an edit so, and the guards fit the tables that there are now, if there is room for that.
 
         Raises:
             CorruptionError: a table that it adds cannot be read.
@@ -48,7 +51,12 @@ class Installer:
         self._catalog.install(edit)
         guards = fitting_guards(self._catalog.levels, self._options)
         if guards != list(self._catalog.levels.guards):
-            self._catalog.install(Edit(guards=guards))
+            try:
+                self._catalog.install(Edit(guards=guards))
+            except OSError as error:
+                if not is_lack_of_room(error):
+                    raise
+                self._pace.found_no_room()
 
     def guarded(self, act: Callable[[], None]) -> Exception | None:
         """Act; return what was in the way, where a later try may succeed.
@@ -94,6 +102,20 @@ class Installer:
         self.remove_leftovers()
 
     def remove_leftovers(self) -> None:
-        """Remove what a job that failed has written; its numbers are not used again."""
-        if not self.is_busy:
+        """Remove what a job that failed has written, now or before the next job; its numbers are not used again.
+
+        Raises:
+            OSError: the disk is failing; the engine takes no more.
+        """
+        self._has_leftovers = True
+        if self.is_busy:
+            return
+        try:
             self._catalog.next_number = max(self._catalog.next_number, self._catalog.remove_leftovers() + 1)
+        except OSError as error:
+            if not is_lack_of_room(error):
+                self._journal.stop(error)
+                raise
+            self._pace.found_no_room()
+            return
+        self._has_leftovers = False

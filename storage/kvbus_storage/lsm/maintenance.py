@@ -17,7 +17,7 @@ from kvbus.ports.disk import Disk
 from kvbus.ports.worker import Worker
 from kvbus_storage.log.format import segment_name
 from kvbus_storage.log.journal import Journal
-from kvbus_storage.lsm.catalog import Catalog
+from kvbus_storage.lsm.catalog import Catalog, remove_files
 from kvbus_storage.lsm.compaction import CompactionTask, Input, compact
 from kvbus_storage.lsm.drops import Drop, hidden_by
 from kvbus_storage.lsm.flush import FlushTask, flush, in_chunks
@@ -113,8 +113,8 @@ class Maintenance:
         if not waiting or not self._is_free():
             return False
         generation = waiting[-1]
-        if generation.segments[-1][0] == self._journal.segment:
-            # There was no room for the segment behind it, which must be there before this one goes.
+        if generation.segments[-1][0] == self._journal.segment and not self._journal.ensure_segment():
+            # There is no room for the segment behind it, which must be there before this one goes.
             return False
         task = FlushTask(disk=self._disk, segments=generation.segments, output=self._output(generation.lsn, level=0))
         self._submit(flush, task, partial(self._flush_ended, generation))
@@ -222,7 +222,7 @@ class Maintenance:
     def _is_free(self) -> bool:
         """Say whether the worker may be given a job."""
         is_free = not self._installer.is_busy and self._journal.running and self.pace.may_work()
-        return is_free and self._installer.has_manifest()
+        return is_free and self._installer.is_ready()
 
     def _has_tables(self) -> bool:
         return bool(self._catalog.levels.runs)
@@ -298,8 +298,10 @@ class Maintenance:
         if not self._journal.running:
             return
         if isinstance(outcome, Exception):
-            self._installer.failed("ingestion", outcome)
-            ingestion.done(outcome)
+            try:
+                self._installer.failed("ingestion", outcome)
+            finally:
+                ingestion.done(outcome)
             return
         self._count(outcome)
         run = self._catalog.take_number()
@@ -312,8 +314,7 @@ class Maintenance:
             self._generations.forget_flushed()
         ingestion.done(failure)
         if failure is None:
-            for name in ingestion.files:
-                self._disk.remove(name)
+            remove_files(self._disk, ingestion.files)
             self._go_on()
 
     def _go_on(self) -> None:

@@ -80,8 +80,8 @@ class _Output:
 
     def take_back(self) -> None:
         count = len(self.tables) + (self._writer is not None)
-        with suppress(OSError):
-            for number in range(self._plan.first_number, self._plan.first_number + count):
+        for number in range(self._plan.first_number, self._plan.first_number + count):
+            with suppress(OSError):
                 self._disk.remove(table_name(number))
 
     def close(self) -> None:
