@@ -59,8 +59,8 @@ class EngineOptions:
     full segment), at least 2. Default 4. Less: shorter logs, more starts that rewrite."""
 
     memory_bytes: int = 256 * _MIB
-    """Memory for data, at least 1 MiB. Default 256 MiB. A memtable is flushed when it takes an eighth of it, three are
-    kept; half of it is for blocks, filters and indexes of tables."""
+    """Memory for data, at least 1 MiB. Default 256 MiB. A memtable is flushed when it takes an eighth of it; half of it
+    is for blocks, filters and indexes of tables, and what these do not take keeps memtables that are flushed."""
 
     compression: Compression = "lz4"
     """How blocks are stored. Default ``lz4``; ``zstd``: smaller and slower; ``none``. What it does not shrink by an

@@ -1,7 +1,7 @@
 """The data in memory: the memtable that takes writes, and those before it, newest first.
 
-A generation that was frozen is flushed to tables from the log. Afterwards it stays for a while as a cache: whatever it
-holds is still newer than any table, so that keys which are written often are not read from the disk after each flush.
+A generation that was frozen is flushed to tables from the log. Afterwards it stays as a cache while there is memory for
+it: whatever it holds is newer than any table below it, so that keys which are written often are not read from tables.
 """
 
 from __future__ import annotations
@@ -65,35 +65,47 @@ class Generations:
     def find(self, keys: Sequence[bytes], found: list[bytes | None]) -> None:
         """Fill the gaps of ``found``, which the active memtable left, with what the frozen ones hold."""
         for generation in self.frozen:
-            get = generation.memtable.get
-            found[:] = [get(key) if record is None else record for key, record in zip(keys, found, strict=True)]
+            gaps = [key for key, record in zip(keys, found, strict=True) if record is None]
+            older = generation.memtable.multi_get(gaps)
+            if len(gaps) == len(found):
+                found[:] = older
+            else:
+                rest = iter(older)
+                found[:] = [next(rest) if record is None else record for record in found]
             if None not in found:
                 return
 
     def freeze(self, segments: tuple[tuple[int, int], ...], lsn: Lsn, applied: Mapping[int, int]) -> None:
-        """Give the writes a new memtable; keep one flushed generation at most behind those that are not."""
-        waiting = self.unflushed()
-        cached = [each for each in self.frozen if each.is_flushed][:1]
-        self.frozen = (Generation(self.active, segments, lsn, applied), *waiting, *cached)
+        """Give the writes a new memtable."""
+        self.frozen = (Generation(self.active, segments, lsn, applied), *self.frozen)
         self.has_removals |= self.active.has_removals
         self.active = Memtable()
 
-    def flushed(self, generation: Generation) -> None:
-        """Note that ``generation``, the oldest that was not, is in tables now."""
-        generation.is_flushed = True
-        cached = [each for each in self.frozen if each.is_flushed]
-        self.frozen = (*self.unflushed(), *cached[:1])
+    def shed(self, room_bytes: int) -> None:
+        """Keep of those that are in tables what there is room for beside the others, the newest first, one in any case.
+
+        ``room_bytes`` are for all that are frozen.
+        """
+        kept = self.unflushed()
+        room_bytes -= sum(each.memtable.memory_bytes for each in kept)
+        for number, each in enumerate(self.frozen[len(kept) :]):
+            room_bytes -= each.memtable.memory_bytes
+            if number and room_bytes < 0:
+                break
+            kept.append(each)
+        self.frozen = tuple(kept)
 
     def forget_flushed(self) -> None:
         """Keep none of those that are in tables."""
         self.frozen = tuple(self.unflushed())
 
     def drop(self, start: bytes, end: bytes) -> None:
-        """Remove the keys from ``start`` up to ``end`` from all of them."""
+        """Remove the keys from ``start`` up to ``end`` from all of them; none stays that is in tables."""
+        self.forget_flushed()
         self.active = self.active.without(start, end)
         for each in self.frozen:
             each.memtable = each.memtable.without(start, end)
 
     def memtables(self) -> list[Memtable]:
-        """Return all of them, newest first."""
-        return [self.active, *(each.memtable for each in self.frozen)]
+        """Return those that are not in tables, newest first."""
+        return [self.active, *(each.memtable for each in self.unflushed())]

@@ -354,7 +354,7 @@ class Maintenance:
         )
         first = catalog.base
         self._install(edit)
-        self._generations.flushed(generation)
+        generation.is_flushed = True
         self.weigh()
         self.drops = [drop for drop in self.drops if drop.lsn > generation.lsn]
         self.flushes += 1
