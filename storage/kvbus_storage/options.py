@@ -59,8 +59,8 @@ class EngineOptions:
     full segment), at least 2. Default 4. Less: shorter logs, more starts that rewrite."""
 
     memory_bytes: int = 256 * _MIB
-    """Memory for data, at least 1 MiB. Default 256 MiB. A memtable is flushed when it takes an eighth of it; half of it
-    is for blocks, filters and indexes of tables, and what these do not take keeps memtables that are flushed."""
+    """Memory for data, at least 1 MiB. Default 256 MiB. A memtable is flushed when it takes an eighth of it, and three
+    of them are kept as a cache; half of it is for blocks, filters and indexes of tables."""
 
     compression: Compression = "lz4"
     """How blocks are stored. Default ``lz4``; ``zstd``: smaller and slower; ``none``. What it does not shrink by an
@@ -128,6 +128,11 @@ class EngineOptions:
     def memtable_bytes(self) -> int:
         """Memory at which a memtable is full."""
         return self.memory_bytes // 8
+
+    @property
+    def frozen_bytes(self) -> int:
+        """Memory for memtables that are flushed or wait for it."""
+        return 3 * self.memtable_bytes
 
     @property
     def waiting_bytes(self) -> int:

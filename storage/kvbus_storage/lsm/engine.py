@@ -88,7 +88,7 @@ class LsmEngine:
         # Segments that hold what is in the active memtable, but for the open one.
         self._segments = recovered.segments
         self._on_full: Callable[[], object] = self._maintenance.flush_next
-        self._fit_memory()
+        self._fit_cache()
         self._maintenance.catch_up()
 
     @property
@@ -238,7 +238,7 @@ class LsmEngine:
         """Let the worker do the most urgent compaction, if one is due and it is idle; say whether there is one."""
         if not self._journal.running:
             self._journal.refuse()
-        self._fit_memory()
+        self._fit_cache()
         return self._maintenance.tidy_next()
 
     def compact(self) -> None:
@@ -295,8 +295,8 @@ class LsmEngine:
         if self._segments:
             self._generations.freeze(self._segments, self._journal.last_lsn, self._raft.applied())
             self._segments = ()
+            self._generations.shed(self._options.frozen_bytes)
             self._maintenance.weigh()
-            self._fit_memory()
 
     def _store(
         self, keys: Sequence[bytes], records: Sequence[bytes], previous: Sequence[bytes | None] | None = None
@@ -307,12 +307,8 @@ class LsmEngine:
             previous = None
         return generations.active.put(keys, records, previous)
 
-    def _fit_memory(self) -> None:
-        """Share the budget out: blocks may have their part, and flushed memtables what blocks do not take of it."""
-        options, tables_bytes = self._options, self._tables_memory()
-        self._cache.resize(max(options.tables_bytes - tables_bytes, _LEAST_CACHE_BYTES))
-        used_bytes = tables_bytes + self._cache.used_bytes + options.memtable_bytes
-        self._generations.shed(options.memory_bytes - used_bytes)
+    def _fit_cache(self) -> None:
+        self._cache.resize(max(self._options.tables_bytes - self._tables_memory(), _LEAST_CACHE_BYTES))
 
     def _tables_memory(self) -> int:
         return sum(table.memory_bytes for table in self._catalog.levels.tables())

@@ -1,7 +1,7 @@
 """The data in memory: the memtable that takes writes, and those before it, newest first.
 
-A generation that was frozen is flushed to tables from the log. Afterwards it stays as a cache while there is memory for
-it: whatever it holds is newer than any table below it, so that keys which are written often are not read from tables.
+A generation that was frozen is flushed to tables from the log. Afterwards it stays as a cache for a while: whatever it
+holds is newer than any table below it, so that keys which are written often are not read from tables.
 """
 
 from __future__ import annotations
