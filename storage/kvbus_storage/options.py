@@ -59,8 +59,8 @@ class EngineOptions:
     full segment), at least 2. Default 4. Less: shorter logs, more starts that rewrite."""
 
     memory_bytes: int = 256 * _MIB
-    """Memory for data, at least 1 MiB. Default 256 MiB. A memtable is flushed when it takes an eighth of it, and three
-    of them are kept as a cache; half of it is for blocks, filters and indexes of tables."""
+    """Memory for data, at least 1 MiB. Default 256 MiB. A memtable is flushed when it takes an eighth of it, and two
+    are kept as a cache; half of it is for blocks, filters and indexes of tables."""
 
     compression: Compression = "lz4"
     """How blocks are stored. Default ``lz4``; ``zstd``: smaller and slower; ``none``. What it does not shrink by an
@@ -130,9 +130,9 @@ class EngineOptions:
         return self.memory_bytes // 8
 
     @property
-    def frozen_bytes(self) -> int:
-        """Memory for memtables that are flushed or wait for it."""
-        return 3 * self.memtable_bytes
+    def cached_bytes(self) -> int:
+        """Memory for memtables that are flushed, and those that wait for it, when a flush has ended."""
+        return 2 * self.memtable_bytes
 
     @property
     def waiting_bytes(self) -> int:

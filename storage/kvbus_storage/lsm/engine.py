@@ -295,7 +295,6 @@ class LsmEngine:
         if self._segments:
             self._generations.freeze(self._segments, self._journal.last_lsn, self._raft.applied())
             self._segments = ()
-            self._generations.shed(self._options.frozen_bytes)
             self._maintenance.weigh()
 
     def _store(

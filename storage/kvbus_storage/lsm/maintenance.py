@@ -355,6 +355,8 @@ class Maintenance:
         first = catalog.base
         self._install(edit)
         generation.is_flushed = True
+        # Not when the next one is frozen: to free a memtable takes milliseconds, and the worker is idle now.
+        self._generations.shed(self._options.cached_bytes)
         self.weigh()
         self.drops = [drop for drop in self.drops if drop.lsn > generation.lsn]
         self.flushes += 1
