@@ -209,6 +209,8 @@ def _read_plan(path: Path) -> Plan:
         return read_plan(path.read_bytes().decode(errors="replace"))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}); name a plan that --save wrote") from error
 
 
 def _shortened(plan: Plan) -> Plan:

@@ -123,3 +123,31 @@ def test_links_that_are_lost_and_back_in_one_tick_owe_nothing() -> None:
     for _ in range(40):
         world.time.run(0.25)
         assert world.nodes[0].links.responsive(world.time.now) == 0b111
+
+
+@pytest.mark.parametrize("deadline_ms", [10, 20, 40])
+def test_a_short_deadline_is_kept_though_others_are_due_just_before(deadline_ms: int) -> None:
+    world = Bench(3)
+    world.network.silence(0, 1, 2)
+    begun = world.time.now
+    for early in (3, 2, 1):
+        world.send(0, "get", key=b"other", r=3, deadline_ms=deadline_ms - early)
+    read = world.send(0, "get", key=b"a", r=3, deadline_ms=deadline_ms)
+    world.time.run(1.0, until=lambda: read in world.replies)
+    assert world.replied_at[read] - begun < deadline_ms / 1000
+
+
+def test_as_many_others_are_asked_as_were_lost_in_one_tick() -> None:
+    world = Bench(5, replicas=5, r=3)
+    world.time.run(0.2)
+    asked: list[int] = []
+    world.network.silence(0, 1, 2, 3, 4)
+    world.network.tap = lambda way, frames: asked.append(way[1]) if way[0] == 0 else None
+    world.send(0, "get", key=b"k")
+    world.time.run(0.001)
+    first = list(asked)
+    assert len(first) == 2
+    lost = [(NodeIndex(peer), False) for peer in first]
+    world.deliver(0, lambda tick: tick.links.extend(lost))
+    assert len(asked) == 4
+    assert len(dict.fromkeys(asked)) == 4

@@ -1,8 +1,19 @@
-"""When the open batches next want a look although nothing arrives: at a deadline, or to hedge a read."""
+"""When the open batches next want a look although nothing arrives: at a deadline, or to hedge a read.
+
+A look goes over all that is open. So what many batches want, each at an instant of its own, is put on a grid.
+"""
 
 from __future__ import annotations
 
-from math import inf
+from math import ceil, inf
+
+LOOK_SECONDS = 0.005
+"""The grid of most instants."""
+
+
+def on_grid(instant: float, step: float) -> float:
+    """Return the first multiple of ``step`` that is not before ``instant``; seconds."""
+    return ceil(instant / step) * step
 
 
 class Alarm:

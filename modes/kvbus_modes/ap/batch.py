@@ -22,9 +22,12 @@ from kvbus.core.quorum import ReplicaSet, Requirement
 from kvbus.core.request import DEADLINE_SHARE, DEFAULT_OPTIONS, RequestColumns
 from kvbus.core.types import BatchId, NodeIndex
 from kvbus.errors import Corrupt
+from kvbus_modes.ap.alarm import LOOK_SECONDS, on_grid
 
-LINGER_SECONDS = 1.0
+LINGER_SECONDS, _LINGER_STEP_SECONDS = 1.0, 0.05
 """How long a batch that was answered still waits for its other nodes: what they owe, and how slow they are."""
+_STEP_SHARE = 0.05
+"""A deadline is kept to this part of itself, and to ``LOOK_SECONDS``."""
 DAMAGED_THERE = "another node's copy is damaged"
 _NO_COLUMNS = RequestColumns("", "", DEFAULT_OPTIONS)
 
@@ -62,7 +65,8 @@ class Batch:
         self.replicas = replicas
         self.requirement = requirement
         self.started = now
-        self.deadline = now + columns.options.deadline_ms * (DEADLINE_SHARE / 1000)
+        seconds = columns.options.deadline_ms * (DEADLINE_SHARE / 1000)
+        self.deadline = on_grid(now + seconds, min(seconds * _STEP_SHARE, LOOK_SECONDS))
         self.answered = 0
         self.awaited = 0
         self.lost = 0
@@ -104,17 +108,14 @@ class Batch:
         self.lost |= bit
         return True
 
-    def take_losses(self, nodes: Iterable[NodeIndex]) -> bool:
-        """Move those of ``nodes`` that are awaited to lost; False when none was."""
-        before = self.awaited
-        for node in nodes:
-            self.take_loss(node)
-        return self.awaited != before
+    def take_losses(self, nodes: Iterable[NodeIndex]) -> int:
+        """Move those of ``nodes`` that are awaited to lost; return how many these were."""
+        return sum(map(self.take_loss, dict.fromkeys(nodes)))
 
     def retire(self, now: float) -> None:
         """Let go of the operations, which were replied to; late answers are still counted, for a while."""
         self.columns = _NO_COLUMNS
-        self.deadline = min(self.deadline, now + LINGER_SECONDS)
+        self.deadline = min(self.deadline, on_grid(now + LINGER_SECONDS - _LINGER_STEP_SECONDS, _LINGER_STEP_SECONDS))
 
     def release(self, links: Links) -> None:
         """Stop waiting: the links to nodes still awaited owe one answer less."""

@@ -19,12 +19,13 @@ from kvbus.errors import NoQuorum, PeerProtocolError, RequestTimeout, error_from
 from kvbus.ports.mode import Limits
 from kvbus.wire.cbor import CborError, decode_map, dumps
 from kvbus.wire.peer_frames import pack_head
-from kvbus_modes.ap.alarm import Alarm
+from kvbus_modes.ap.alarm import LOOK_SECONDS, Alarm, on_grid
 from kvbus_modes.ap.answers import TOKEN, Answers
 from kvbus_modes.ap.frames import FORWARD
 
 _HEAD_BYTES = 512
 _ITEM_OVERHEAD_BYTES = 5
+_STEP_SHARE = 0.02
 _DEADLINE_SHARE = 0.95
 """More than the coordinator's own share, so that its answer to its own deadline can still be relayed."""
 
@@ -59,7 +60,8 @@ class Forwarding:
             self._answers.fail(columns, error, 0.0, out)
             return
         peer = candidates[-1]
-        deadline = now + columns.options.deadline_ms * (_DEADLINE_SHARE / 1000)
+        seconds = columns.options.deadline_ms * (_DEADLINE_SHARE / 1000)
+        deadline = on_grid(now + seconds, min(seconds * _STEP_SHARE, LOOK_SECONDS))
         self.open[batch_id] = ForwardedBatch(peer, columns, now, deadline)
         self._alarm.by(deadline)
         head = pack_head(FORWARD, space=0, batch=batch_id, epoch=self._epoch)

@@ -43,8 +43,6 @@ OPERATIONS: Mapping[str, frozenset[str]] = {
 }
 EPOCH_BITS = 40
 """A version epoch is the node's incarnation in the upper bits and a count in these: a durable block a start."""
-SWEEP_SECONDS = 0.005
-"""From one look at all open batches to the next: many batches are due one after the other."""
 PROBE_SECONDS = 1.0
 _RETRY_AFTER_MS = 20
 
@@ -104,7 +102,6 @@ class ApMode:
             new_batch=self._new_batch,
         )
         self._forwarding = Forwarding(links=links, answers=self._answers, alarm=self._alarm, epoch=self._epoch)
-        self._next_sweep = 0.0
         # While none is silent, inf.
         self._next_probe = inf
         self._open = (self._writes.open, self._reads.open, self._scans.open, self._forwarding.open)
@@ -197,10 +194,9 @@ class ApMode:
         self._forwarding.links_lost(peers, now, out)
 
     def _sweep(self, tick: Tick, out: Effects) -> None:
-        """Look at all that is open: when the alarm has it so, though not too often, and when a peer fell silent."""
+        """Look at all that is open: when the alarm has it so, and when a peer fell silent."""
         alarm, now, wall_ms = self._alarm, tick.now, tick.wall_ms
-        if tick.fell_silent or (now >= alarm.at and now >= self._next_sweep) or now >= self._next_probe:
-            self._next_sweep = now + SWEEP_SECONDS
+        if tick.fell_silent or now >= alarm.at or now >= self._next_probe:
             alarm.at = inf
             self._writes.sweep(now, out)
             self._reads.sweep(now, wall_ms, out)
@@ -209,7 +205,7 @@ class ApMode:
             self._probe(now, out)
         if not any(self._open):
             alarm.at = inf
-        due = min(max(alarm.at, self._next_sweep), self._context.links.next_silence, self._next_probe)
+        due = min(alarm.at, self._context.links.next_silence, self._next_probe)
         if due < inf:
             out.wake(due)
 

@@ -21,7 +21,7 @@ from kvbus.core.types import BatchId, Epoch, NodeIndex
 from kvbus.errors import CorruptionError, PeerProtocolError, RequestTimeout, TooLarge, TooManySiblings
 from kvbus.wire.peer_frames import pack_head
 from kvbus_modes.ap.acceptance import all_sound
-from kvbus_modes.ap.alarm import Alarm
+from kvbus_modes.ap.alarm import LOOK_SECONDS, Alarm, on_grid
 from kvbus_modes.ap.answers import MODE, Answers
 from kvbus_modes.ap.batch import DAMAGED_THERE, Batch, Verdict
 from kvbus_modes.ap.frames import EXPLAIN, READ, READ_ANSWER_BYTES, that_fit
@@ -172,15 +172,17 @@ class Reads:
             batch.paths[node] = path
 
     def links_lost(self, nodes: Sequence[NodeIndex], now: float, wall_ms: int, out: Effects) -> None:
-        """Ask the next replica in place of ``nodes`` in every batch that waits for one of them."""
+        """Ask as many other replicas in every batch as it waits for of ``nodes``."""
         for batch in list(self.open.values()):
             for node in nodes:
                 if node in batch.spare:
                     batch.spare.remove(node)
                     batch.lost |= 1 << node
-            if batch.take_losses(nodes):
+            losses = batch.take_losses(nodes)
+            for _ in range(losses):
                 if batch.spare and not batch.replied:
                     self._ask_next(batch, now, wall_ms, out)
+            if losses:
                 self._judge(batch, now, wall_ms, out)
 
     def sweep(self, now: float, wall_ms: int, out: Effects) -> None:
@@ -215,7 +217,7 @@ class Reads:
         node = batch.spare.pop()
         batch.awaited |= 1 << node
         batch.asked_at[node] = now
-        batch.hedge_at = now + self._links.hedge_after(node)
+        batch.hedge_at = on_grid(now + self._links.hedge_after(node), LOOK_SECONDS)
         if batch.spare:
             self._alarm.by(batch.hedge_at)
         if node != self._me:

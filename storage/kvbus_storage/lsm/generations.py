@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from kvbus.core.types import Lsn
 from kvbus_storage.memtable import Memtable
 
+_CACHED = 2
+
 
 @dataclass(slots=True, eq=False)
 class Generation:
@@ -82,13 +84,13 @@ class Generations:
         self.active = Memtable()
 
     def shed(self, room_bytes: int) -> None:
-        """Keep of those that are in tables what there is room for beside the others, the newest first, one in any case.
+        """Keep the newest of those that are in tables, one in any case, and a second one if there is room for it.
 
         ``room_bytes`` are for all that are frozen.
         """
         kept = self.unflushed()
         room_bytes -= sum(each.memtable.memory_bytes for each in kept)
-        for number, each in enumerate(self.frozen[len(kept) :]):
+        for number, each in enumerate(self.frozen[len(kept) :][:_CACHED]):
             room_bytes -= each.memtable.memory_bytes
             if number and room_bytes < 0:
                 break
