@@ -314,3 +314,21 @@ def test_start_that_was_cut_short_beside_a_damaged_table_can_be_made_again() -> 
         engine, _ = opened(disk, options)
         assert engine.get(b"k059") == bytes(8000)
         disk = disk.kill()
+
+
+def test_an_error_of_a_damaged_table_holds_nothing_of_earlier_reads() -> None:
+    disk = MemoryDisk()
+    engine, worker = opened(disk, OPTIONS)
+    engine.apply([b"a"], [b"1"])
+    engine.flush()
+    drain(worker)
+    engine.close()
+    (name,) = [name for name in disk.list() if name.startswith("table-")]
+    disk.files[name].data[-1] ^= 0xFF
+    engine, _ = opened(disk, OPTIONS)
+    depths: list[int] = []
+    for _ in range(3):
+        with pytest.raises(CorruptionError) as caught:
+            engine.multi_get([b"a"])
+        depths.append(len(caught.traceback))
+    assert depths == depths[:1] * 3

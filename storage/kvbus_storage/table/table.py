@@ -184,19 +184,20 @@ class DamagedTable(Table):
         index = Index(meta.first_key, meta.last_key, [], array("Q", (0,)))
         super().__init__(file, meta, Filter.of_hashes([]), index, cache)
         self.bloom = _Anything()
-        self._damage = damage
+        # An error that is raised keeps the frames that it went through, and all that these hold: so each gets a copy.
+        self._damage = copy(damage)
 
     def find(self, key: bytes) -> bytes | None:
         """Raise the error that opening it has met."""
-        raise self._damage
+        raise copy(self._damage)
 
     def entries(self, block: int) -> tuple[list[bytes], list[bytes]]:
         """Raise the error that opening it has met."""
-        raise self._damage
+        raise copy(self._damage)
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[list[bytes], list[bytes]]]:
         """Raise the error that opening it has met."""
-        raise self._damage
+        raise copy(self._damage)
 
 
 class _Anything:
