@@ -184,7 +184,7 @@ class _Scene:
 
     def _shopper(self, number: int, name: str) -> Shopper:
         plan = self._plan
-        habits = Habits(keys=plan.keys, quorum=plan.replicas // 2 + 1, doubled=plan.doubles)
+        habits = Habits(keys=plan.keys, quorum=plan.replicas // 2 + 1, replicas=plan.replicas, doubled=plan.doubles)
         rng = Random(f"client {plan.seed} {number}")
         node = None if _chooses(number) else name
         return Shopper(number, node, rng, self._world.timeline, self.recorder, self._ledger, habits)

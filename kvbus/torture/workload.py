@@ -58,11 +58,13 @@ class Habits:
     """What all clients of a run have in common.
 
     ``keys`` of each kind there are; firm operations demand ``quorum`` replicas. Of a put that may be ``doubled`` on its
-    way (see :attr:`kvbus.torture.plan.Plan.doubles`) a second version may be left that its reply does not cover.
+    way (see :attr:`kvbus.torture.plan.Plan.doubles`) a second version may be left that its reply does not cover, on
+    some of its ``replicas``.
     """
 
     keys: int
     quorum: int
+    replicas: int = 3
     doubled: bool = False
 
 
@@ -188,7 +190,8 @@ class Shopper:
         key, element, ctx = own
         elements: tuple[str, ...] = (element,)
         if ctx is None:
-            found = yield from self._read(key, {})
+            # Fewer may lack the second version.
+            found = yield from self._read(key, {"r": self._habits.replicas} if self._habits.doubled else {})
             if found is None or element not in elements_of(found.values):
                 self._own.append(own)
                 return
