@@ -35,21 +35,29 @@ class EngineStore:
         self._look_at = monotonic() + _LOOK_SECONDS
 
     def put(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
-        """Rest where the engine asks its writers to, write one batch, and do what a node does between two commits."""
+        """Write one batch, and do what a node does between two commits."""
+        self.write(keys, values)
+        self.tend()
+
+    def write(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        """Write one batch, after a rest where the engine asks its writers for one."""
         engine = self.engine
         if engine.rest_seconds:
             sleep(engine.rest_seconds)
             self.worker.poll()
         engine.apply(keys, values)
         engine.commit()
-        self.worker.poll()
-        if monotonic() >= self._look_at:
-            self._look()
         self._log_bytes += (
             RECORD_HEAD_BYTES
             + 2 * (_COLUMN_BYTES + _ITEM_BYTES * len(keys))
             + len(keys) * (len(keys[0]) + len(values[0]))
         )
+
+    def tend(self) -> None:
+        """Do what a node does between two commits."""
+        self.worker.poll()
+        if monotonic() >= self._look_at:
+            self._look()
 
     def scan(self) -> int:
         """Go through everything in order."""

@@ -43,7 +43,7 @@ class StallPlan:
     quiet_seconds: float
 
 
-FULL_STALL = StallPlan(keys=300_000, turns=10, turn_seconds=2.0, quiet_seconds=1.5)
+FULL_STALL = StallPlan(keys=300_000, turns=20, turn_seconds=2.0, quiet_seconds=1.5)
 QUICK_STALL = StallPlan(keys=20_000, turns=1, turn_seconds=2.5, quiet_seconds=0.1)
 PLAN = TypeAdapter(StallPlan)
 
@@ -82,8 +82,10 @@ class Load:
                 keys += more_keys
                 values += more_values
             was_busy = worker.is_busy
-            self.store.put(keys, values)
+            self.store.write(keys, values)
             ended = perf_counter()
+            # It is durable, but those that arrive meanwhile wait.
+            self.store.tend()
             taken_us = [(ended - due) * 1e6 for due in dues[first:last]]
             self.taken_us += taken_us
             if was_busy or worker.is_busy:

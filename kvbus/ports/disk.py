@@ -105,6 +105,28 @@ class Disk(Folder, Protocol):
         """
         ...
 
+    def blank(self, path: str, target: str) -> None:
+        """Overwrite the file with zeros, durably and a bit at a time, then call it ``target``, a name that is free.
+
+        The name is durable after :meth:`sync_folder`. An interruption may leave a file ``blank.tmp``.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            FileExistsError: there is a file of the other name, which stays as it is; the one to be blanked is gone.
+            OSError: the disk is failing.
+        """
+        ...
+
+    def reuse(self, path: str, *, fill_step_bytes: int) -> AppendFile:
+        """Open a file that :meth:`blank` has left for appending from its first byte on.
+
+        It is as :meth:`create` makes one, but for its fill, as many zeros as it had bytes.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
+        ...
+
     def replace(self, path: str, data: bytes) -> None:
         """Put ``data`` at ``path`` in one durable step: temporary file, sync, rename, directory sync."""
         ...

@@ -16,6 +16,8 @@ from kvbus.errors import ConfigError
 _LOCK_NAME = "LOCK"
 _LOCK_TRIES, _LOCK_PAUSE_SECONDS = 10, 0.05
 _TEMPORARY_SUFFIX = ".tmp"
+_BLANK_NAME = "blank" + _TEMPORARY_SUFFIX
+_BLANK_STEP_BYTES = 64 << 10
 
 # macOS has no fdatasync.
 _sync_data: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
@@ -65,6 +67,31 @@ class OsFolder:
         _make_folder(target.parent)
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         return OsAppendFile(descriptor, fill_step_bytes)
+
+    def blank(self, path: str, target: str) -> None:
+        """Overwrite the file with zeros and call it ``target`` (see the port)."""
+        # Under a name of its own: whoever tries again what was interrupted must not blank what is in use by then.
+        blank = self._path(target).with_name(_BLANK_NAME)
+        self._path(path).replace(blank)
+        descriptor = os.open(blank, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            size = os.fstat(descriptor).st_size
+            for offset in range(0, size, _BLANK_STEP_BYTES):
+                # Syncs of other files would wait for longer steps.
+                _write_all(descriptor, bytes(min(_BLANK_STEP_BYTES, size - offset)), offset)
+                _sync_data(descriptor)
+        finally:
+            os.close(descriptor)
+        try:
+            # A rename would take the place of a file that has the name by now.
+            self._path(target).hardlink_to(blank)
+        finally:
+            blank.unlink()
+
+    def reuse(self, path: str, *, fill_step_bytes: int) -> OsAppendFile:
+        """Open a blank file for appending (see the port)."""
+        descriptor = os.open(self._path(path), os.O_WRONLY | os.O_CLOEXEC)
+        return OsAppendFile(descriptor, fill_step_bytes, filled=os.fstat(descriptor).st_size)
 
     def replace(self, path: str, data: bytes) -> None:
         """Put ``data`` at ``path`` in one durable step: temporary file, sync, rename, directory sync."""
@@ -208,10 +235,11 @@ class OsReadFile:
 class OsAppendFile:
     """A :class:`~kvbus.ports.disk.AppendFile` over a file descriptor that it owns."""
 
-    def __init__(self, descriptor: int, fill_step_bytes: int) -> None:
+    def __init__(self, descriptor: int, fill_step_bytes: int, *, filled: int = 0) -> None:
         self._descriptor = descriptor
         self._offset = 0
-        self._filled = 0
+        # Where the zeros end that lie ahead of the tail.
+        self._filled = filled
         self._fill = bytes(fill_step_bytes)
 
     @property

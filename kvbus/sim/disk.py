@@ -68,6 +68,27 @@ class MemoryDisk:
         self.on_step()
         return file
 
+    def blank(self, path: str, target: str) -> None:
+        """Overwrite the file with zeros and call it ``target``."""
+        self.check(self.fail_write)
+        file = self.files["blank.tmp"] = self._found(path)
+        del self.files[path]
+        self.on_step()
+        file.blank()
+        if target not in self.files:
+            self.files[target] = file
+            self.on_step()
+        del self.files["blank.tmp"]
+        self.on_step()
+        if self.files.get(target) is not file:
+            raise FileExistsError(target)
+
+    def reuse(self, path: str, *, fill_step_bytes: int) -> MemoryFile:
+        """Open a blank file for appending."""
+        file = self._found(path)
+        file.begin(fill_step_bytes)
+        return file
+
     def replace(self, path: str, data: bytes) -> None:
         """Put ``data`` at ``path`` in one durable step."""
         self.check(self.fail_write or self.fail_sync)

@@ -38,6 +38,8 @@ class MemoryFile:
         self._disk = disk
         self._fill_step_bytes = fill_step_bytes
         self.data = bytearray()
+        # What zeros that are not synced have replaced.
+        self._overwritten = b""
         self.synced = 0
 
     @property
@@ -69,6 +71,22 @@ class MemoryFile:
         self.synced = offset
         self._disk.on_step()
 
+    def blank(self) -> None:
+        """Overwrite all of it with zeros, durably: a crash before the sync finds some of its sectors as they were."""
+        self._disk.check(self._disk.fail_write or self._disk.fail_sync)
+        self._overwritten = bytes(self.data)
+        self.data[:] = bytes(len(self.data))
+        self.synced = 0
+        self._disk.on_step()
+        self._overwritten = b""
+        self.sync()
+
+    def begin(self, fill_step_bytes: int) -> None:
+        """Append from the first byte on; the zeros that it holds are fill."""
+        self._fill_step_bytes = fill_step_bytes
+        self.data.clear()
+        self.synced = 0
+
     def close(self, *, keeps_fill: bool = False) -> None:
         """Release the file without syncing."""
 
@@ -81,6 +99,8 @@ class MemoryFile:
 
     def crash(self, rng: Random) -> bytes:
         """Return one of the contents that a power cut may leave."""
+        if self._overwritten:
+            return self._half_blank(rng)
         synced, unsynced = bytes(self.data[: self.synced]), bytes(self.data[self.synced :])
         outcome = rng.choice(("dropped", "kept", "torn", "zeroed", "sectors"))
         if outcome == "dropped":
@@ -96,6 +116,8 @@ class MemoryFile:
 
     def remains(self) -> Iterator[bytes]:
         """Yield the contents that a power cut may leave: torn at every byte, zeroed, or with one sector missing."""
+        if self._overwritten:
+            yield self._overwritten
         synced, unsynced = bytes(self.data[: self.synced]), bytes(self.data[self.synced :])
         found = dict.fromkeys(unsynced[:length] for length in range(len(unsynced) + 1))
         found[bytes(len(unsynced))] = None
@@ -104,6 +126,13 @@ class MemoryFile:
             found[unsynced[:start] + bytes(len(lost)) + unsynced[start + len(lost) :]] = None
         for left in found:
             yield synced + left
+
+    def _half_blank(self, rng: Random) -> bytes:
+        kept = bytearray(self._overwritten)
+        for start in range(0, len(kept), _SECTOR_BYTES):
+            if rng.random() < 0.5:
+                kept[start : start + _SECTOR_BYTES] = bytes(len(kept[start : start + _SECTOR_BYTES]))
+        return bytes(kept)
 
     def _some_sectors(self, rng: Random, unsynced: bytes) -> bytes:
         kept = bytearray(unsynced)

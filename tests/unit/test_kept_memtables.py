@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
+
 from kvbus.sim.disk import MemoryDisk
+from kvbus_storage import LsmEngine
+from kvbus_storage.memtable import Memtable
 from tests.unit.lsm_workload import drain, opened, settle, state_of
 from tests.unit.test_lsm_maintenance import PLAIN, flushed, put
 
@@ -26,3 +32,40 @@ def test_a_backlog_of_memtables_goes_when_it_is_flushed() -> None:
     assert engine.stats()["frozen_memtables"] > 5
     settle(engine, worker)
     assert engine.stats()["memory_bytes"] < PLAIN.memory_bytes
+
+
+@pytest.mark.parametrize("scans", [False, True])
+def test_a_memtable_that_goes_is_freed_bit_by_bit(scans: bool) -> None:
+    engine, worker = opened(MemoryDisk(), PLAIN)
+    for number in range(4):
+        put(engine, *(b"%d/%d" % (number, key) for key in range(2000)))
+        assert not scans or len(state_of(engine)) == 2000 * (number + 1)
+        engine.flush()
+        drain(worker)
+    sizes = [len(each) for each in leaving(engine, commits=5)]
+    assert sizes == [1488, 976, 464]
+    assert len(state_of(engine)) == 8000
+
+
+def test_a_snapshot_keeps_the_memtables_that_it_reads() -> None:
+    engine, worker = opened(MemoryDisk(), PLAIN)
+    put(engine, *(b"a/%d" % key for key in range(2000)), record=b"old")
+    engine.flush()
+    snapshot = engine.snapshot()
+    drain(worker)
+    for number in range(6):
+        put(engine, *(b"a/%d" % key for key in range(2000)), record=b"%d" % number)
+        engine.flush()
+        drain(worker)
+        engine.commit()
+    assert dict(snapshot.scan(b"a", b"b")) == {b"a/%d" % key: b"old" for key in range(2000)}
+    assert snapshot.get(b"a/1999") == b"old"
+
+
+def leaving(engine: LsmEngine, *, commits: int) -> Iterator[Memtable]:
+    """Yield the memtable that is being freed after each of some commits, while there is one."""
+    for _ in range(commits):
+        engine.commit()
+        memtable = engine._generations.leaving
+        if memtable is not None:
+            yield memtable

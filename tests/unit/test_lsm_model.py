@@ -184,7 +184,7 @@ TestEngineMachine.settings = settings(max_examples=60, stateful_step_count=40, d
 def test_long_work_with_restarts_shows_what_was_written(seed: int) -> None:
     workload = Workload(seed)
     compactions = deepest = 0
-    for step in range(900):
+    for step in range(960):
         workload.step()
         deepest = max(deepest, workload.engine.stats()["tables"])
         if workload.random.random() < 0.05:

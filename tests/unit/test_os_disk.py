@@ -107,6 +107,42 @@ def test_cut_back_drops_the_tail_and_its_fill(disk: OsDisk) -> None:
     assert disk.read("file") == b"keepmore"
 
 
+def test_a_blank_file_takes_appends_from_its_first_byte_and_keeps_its_place_on_the_disk(disk: OsDisk) -> None:
+    file = disk.create("old")
+    file.append(b"x" * 100_000)
+    file.close()
+    number = os.stat(disk.root + "/old").st_ino
+    disk.blank("old", "new")
+    assert (disk.list(), disk.read("new")) == (["new"], bytes(100_000))
+    file = disk.reuse("new", fill_step_bytes=4096)
+    assert (file.offset, os.stat(disk.root + "/new").st_ino) == (0, number)
+    file.append(b"first")
+    file.append(b"second")
+    assert disk.read("new") == b"firstsecond" + bytes(100_000 - 11)
+    file.append(b"y" * 100_000)
+    assert len(disk.read("new")) == 100_011 + 4096
+    file.close()
+    assert disk.read("new") == b"firstsecond" + b"y" * 100_000
+
+
+def test_a_blank_file_takes_no_name_that_is_taken(disk: OsDisk) -> None:
+    for name in ("old", "new"):
+        file = disk.create(name)
+        file.append(name.encode())
+        file.close()
+    with pytest.raises(FileExistsError):
+        disk.blank("old", "new")
+    assert (disk.list(), disk.read("new")) == (["new"], b"new")
+
+
+def test_what_is_not_there_is_neither_blanked_nor_reused(disk: OsDisk) -> None:
+    with pytest.raises(FileNotFoundError):
+        disk.blank("old", "new")
+    with pytest.raises(FileNotFoundError):
+        disk.reuse("new", fill_step_bytes=0)
+    assert disk.list() == []
+
+
 def test_full_disk_is_an_error_and_room_for_data_goes_before_fill(disk: OsDisk) -> None:
     file = disk.create("file", fill_step_bytes=4096)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

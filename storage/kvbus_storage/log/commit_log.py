@@ -1,5 +1,8 @@
 """The commit log's writing side: one write a commit, one sync where it is asked for.
 
+The file of the next segment may be there before the segment is: one that a flush has made superfluous, blank. Its name
+is durable and its blocks are its own, so that neither its begin nor a sync has anything to journal.
+
 Rules: a segment's header is synced before its first record is written; a segment is synced before the next one is
 created; no recovered segment is appended to. An append that failed must be cut back before anything else is written.
 
@@ -9,6 +12,7 @@ Source: FORMATS.md, "Segment header", "Log record".
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from kvbus.core.types import Lsn
 from kvbus.ports.disk import AppendFile, Disk
@@ -28,7 +32,10 @@ FILL_STEP_BYTES = 256 << 10
 
 
 class CommitLog:
-    """The log of one engine, open for appending behind what was recovered."""
+    """The log of one engine, open for appending behind what was recovered.
+
+    ``has_spare`` says that there is a blank file of the next segment's name.
+    """
 
     def __init__(self, disk: Disk, tail: LogTail, *, fill_step_bytes: int) -> None:
         self._disk = disk
@@ -41,6 +48,7 @@ class CommitLog:
         self._closed = dict(tail.segment_sizes)
         self._last_lsn = tail.last_lsn
         self._synced_lsn = tail.last_lsn
+        self.has_spare = False
 
     @property
     def last_lsn(self) -> Lsn:
@@ -126,11 +134,12 @@ class CommitLog:
         """
         number = self._segment + 1
         header = SegmentHeader(number, self._tail, self._last_lsn)
-        file = self._disk.create(segment_name(number), fill_step_bytes=self._fill_step_bytes)
+        file, is_named = self._next_file(segment_name(number))
         try:
             file.append(encode_header(header))
             file.sync()
-            self._disk.sync_folder()
+            if not is_named:
+                self._disk.sync_folder()
         except OSError:
             file.close()
             # After a full disk there is a next time; a file without a header would be in its way.
@@ -140,6 +149,14 @@ class CommitLog:
         self._segment = number
         self._tail = self._synced = HEADER_BYTES
         return file
+
+    def _next_file(self, name: str) -> tuple[AppendFile, bool]:
+        """Return the next segment's file, and whether its name is durable."""
+        is_named, self.has_spare = self.has_spare, False
+        with suppress(FileExistsError):
+            return self._disk.create(name, fill_step_bytes=self._fill_step_bytes), False
+        # A blank file is there, whether somebody has said so yet or not.
+        return self._disk.reuse(name, fill_step_bytes=self._fill_step_bytes), is_named
 
     def seal(self) -> None:
         """Sync the open segment, mark its end and close it; the next append opens another one.

@@ -13,7 +13,7 @@ from contextlib import suppress
 from kvbus.core.types import Lsn
 from kvbus.ports.disk import Disk
 from kvbus_storage.log.commit_log import FILL_STEP_BYTES, CommitLog
-from kvbus_storage.log.format import HEADER_BYTES, VOTES, Kind
+from kvbus_storage.log.format import HEADER_BYTES, VOTES, Kind, segment_name
 from kvbus_storage.log.recovery import LogTail
 from kvbus_storage.options import EngineOptions
 from kvbus_storage.room import is_lack_of_room, mend_of
@@ -121,6 +121,16 @@ class Journal(Standing):
     def fresh_bytes(self) -> int:
         """Bytes in the open segment but for those that were only carried over from older ones."""
         return self._log.segment_bytes - self._carried_bytes
+
+    @property
+    def wanted_spare(self) -> int | None:
+        """The number of the next segment, where a blank file for it would save time, as zeros are written anyway."""
+        wants = self._options.sync == "batch" and not self._log.has_spare and not self._is_full
+        return self._log.segment + 1 if wants else None
+
+    def take_spare(self, segment: int) -> None:
+        """Use the blank file that is there for ``segment``, unless that has begun, in this file or in another one."""
+        self._log.has_spare = not self._is_full and segment > self._log.segment
 
     def is_old(self, *, has_closed: bool = False) -> bool:
         """Say whether the open segment, or closed ones that a start has found, are old enough to be flushed."""
@@ -257,6 +267,7 @@ class Journal(Standing):
                 self.running = False
                 self._closed = True
                 self._log.release()
+                self._give_up_spare()
 
     def stats(self) -> dict[str, int]:
         """Return gauges and counters; times in microseconds, ``read_only`` 0 or 1."""
@@ -287,9 +298,16 @@ class Journal(Standing):
     def fill_up(self, error: OSError) -> None:
         """Take no writes until there is room again."""
         self._is_full = True
+        self._give_up_spare()
         self.take_no_writes(mend_of(error))
         self._probe_at = self._clock() + _PROBE_SECONDS
         logger.error("the engine is read-only from LSN %d on: %s", self.applied_lsn, error)
+
+    def _give_up_spare(self) -> None:
+        if self._log.has_spare:
+            self._log.has_spare = False
+            with suppress(OSError):
+                self._disk.remove(segment_name(self._log.segment + 1))
 
     def _append_queued(self) -> None:
         had_segment = self._log.is_open

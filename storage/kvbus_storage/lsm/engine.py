@@ -162,6 +162,8 @@ class LsmEngine:
     def commit(self) -> Lsn:
         """Write and, as the durability setting says, sync all queued batches; return the new ``durable_lsn``."""
         durable = self._journal.commit()
+        if self._generations.leaving is not None:
+            self._generations.let_go()
         options = self._options
         if (
             self._journal.fresh_bytes >= options.segment_bytes
@@ -184,8 +186,7 @@ class LsmEngine:
         """Return what there is now, to be read later; what is in memory is copied."""
         if not self._journal.running:
             self._journal.refuse()
-        active, *frozen = self._generations.memtables()
-        return View(self._journal.applied_lsn, [active.copy(), *frozen], self._catalog.levels, self._probes)
+        return View(self._journal.applied_lsn, self._generations.lend(), self._catalog.levels, self._probes)
 
     def drop_range(self, start: bytes, end: bytes) -> Lsn:
         """Remove all keys from ``start`` up to ``end``, at once and durably (see the port)."""

@@ -13,13 +13,15 @@ from kvbus.core.types import Lsn
 from kvbus_storage.memtable import Memtable
 
 _CACHED = 2
+_LET_GO_AT_ONCE = 512
 
 
 @dataclass(slots=True, eq=False)
 class Generation:
     """A frozen memtable and the log segments ``(number, end)`` that hold the same, up to ``lsn``.
 
-    ``applied`` is the index up to which each Raft group's entries are in it or below.
+    ``applied`` is the index up to which each Raft group's entries are in it or below. ``is_lent`` is true where a view
+    may read the memtable later.
     """
 
     memtable: Memtable
@@ -27,18 +29,21 @@ class Generation:
     lsn: Lsn
     applied: Mapping[int, int]
     is_flushed: bool = False
+    is_lent: bool = False
 
 
 class Generations:
     """All memtables; ``active`` takes the writes."""
 
-    __slots__ = ("active", "frozen", "has_removals")
+    __slots__ = ("active", "frozen", "has_removals", "leaving")
 
     def __init__(self) -> None:
         self.active = Memtable()
         # Newest first; those that are flushed come last.
         self.frozen: tuple[Generation, ...] = ()
         self.has_removals = False
+        # One that counts no more and is freed bit by bit.
+        self.leaving: Memtable | None = None
 
     @property
     def memory_bytes(self) -> int:
@@ -95,7 +100,14 @@ class Generations:
             if number and room_bytes < 0:
                 break
             kept.append(each)
+        gone = self.frozen[len(kept) :]
         self.frozen = tuple(kept)
+        self.leaving = next((each.memtable for each in gone if not each.is_lent), None)
+
+    def let_go(self) -> None:
+        """Free a bit of the one that counts no more."""
+        if self.leaving is not None and not self.leaving.let_go(_LET_GO_AT_ONCE):
+            self.leaving = None
 
     def forget_flushed(self) -> None:
         """Keep none of those that are in tables."""
@@ -111,3 +123,10 @@ class Generations:
     def memtables(self) -> list[Memtable]:
         """Return those that are not in tables, newest first."""
         return [self.active, *(each.memtable for each in self.unflushed())]
+
+    def lend(self) -> list[Memtable]:
+        """Return what :meth:`memtables` does, to be kept: the active one is copied, and the others change no more."""
+        waiting = self.unflushed()
+        for each in waiting:
+            each.is_lent = True
+        return [self.active.copy(), *(each.memtable for each in waiting)]

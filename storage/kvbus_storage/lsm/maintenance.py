@@ -15,7 +15,7 @@ from functools import partial
 from kvbus.errors import CorruptionError, ReadOnly
 from kvbus.ports.disk import Disk
 from kvbus.ports.worker import Worker
-from kvbus_storage.log.format import segment_name
+from kvbus_storage.log.format import segment_name, segment_number
 from kvbus_storage.log.journal import Journal
 from kvbus_storage.lsm.catalog import Catalog, remove_files
 from kvbus_storage.lsm.compaction import CompactionTask, Input, compact
@@ -326,17 +326,23 @@ class Maintenance:
         """Let the worker remove what counts no more: a large file takes it milliseconds, as it would the loop."""
         if not self._catalog.trash or not self._is_free():
             return False
-        names, self._catalog.trash = self._catalog.trash, []
-        self._submit(sweep, SweepTask(disk=self._disk, names=names), partial(self._sweep_ended, names))
+        # Segments last: the log can use one of them again.
+        names = sorted(self._catalog.trash, key=lambda name: segment_number(name) or 0)
+        self._catalog.trash = []
+        spare = self._journal.wanted_spare if segment_number(names[-1]) is not None else None
+        task = SweepTask(disk=self._disk, names=names, spare=spare)
+        self._submit(sweep, task, partial(self._sweep_ended, task))
         return True
 
-    def _sweep_ended(self, names: list[str], outcome: Outcome) -> None:
+    def _sweep_ended(self, task: SweepTask, outcome: Outcome) -> None:
         self._installer.is_busy = False
         if isinstance(outcome, Exception):
-            self._catalog.trash += names
+            self._catalog.trash += task.names
             self._installer.failed("removing files", outcome)
-        else:
-            self._go_on()
+            return
+        if task.spare is not None:
+            self._journal.take_spare(task.spare)
+        self._go_on()
 
     def _install_flush(self, generation: Generation, metas: list[TableMeta]) -> None:
         catalog = self._catalog
@@ -355,7 +361,6 @@ class Maintenance:
         first = catalog.base
         self._install(edit)
         generation.is_flushed = True
-        # Not when the next one is frozen: to free a memtable takes milliseconds, and the worker is idle now.
         self._generations.shed(self._options.cached_bytes)
         self.weigh()
         self.drops = [drop for drop in self.drops if drop.lsn > generation.lsn]

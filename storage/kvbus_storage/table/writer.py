@@ -24,7 +24,8 @@ from kvbus_storage.table.format import (
     table_name,
 )
 
-_APPEND_BYTES = 1 << 20
+_APPEND_BYTES = 64 << 10
+"""Bytes that are written and synced at once: the log's syncs wait behind whatever a longer one has in flight."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +103,6 @@ class TableWriter:
         )
         self._put(encode_footer(footer))
         self._append()
-        self._file.sync()
         size_bytes = self._file.offset
         self._file.close()
         return TableMeta(
@@ -150,4 +150,5 @@ class TableWriter:
     def _append(self) -> None:
         if self._parts:
             self._file.append(b"".join(self._parts))
+            self._file.sync()
             self._parts, self._parts_bytes = [], 0
