@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
+BLANK_NAME = "blank.tmp"
+"""What a file is called while :meth:`Disk.blank` writes zeros to it; nobody needs it."""
+
 
 class AppendFile(Protocol):
     """A file opened for appending."""
@@ -105,15 +108,16 @@ class Disk(Folder, Protocol):
         """
         ...
 
-    def blank(self, path: str, target: str) -> None:
-        """Overwrite the file with zeros, durably and a bit at a time, then call it ``target``, a name that is free.
+    def blank(self, path: str, target: str, *, size_bytes: int) -> None:
+        """Let zeros stand in the file, ``size_bytes`` or as many as it has, durably, then call it ``target``.
 
-        The name is durable after :meth:`sync_folder`. An interruption may leave a file ``blank.tmp``.
+        The zeros are written a bit at a time; the name is durable after :meth:`sync_folder`. Whatever is in the way,
+        the file goes from ``path``; an interruption may leave it as BLANK_NAME.
 
         Raises:
             FileNotFoundError: there is no such file.
-            FileExistsError: there is a file of the other name, which stays as it is; the one to be blanked is gone.
-            OSError: the disk is failing.
+            FileExistsError: there is a file of the other name, which stays as it is, or the file has a third name.
+            OSError: the disk is full or failing, or gives no file a second name.
         """
         ...
 

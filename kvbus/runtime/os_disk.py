@@ -7,16 +7,16 @@ import os
 import stat
 from collections.abc import Callable
 from contextlib import suppress
-from errno import EINVAL
+from errno import EEXIST, EINVAL
 from pathlib import Path
 from time import sleep
 
 from kvbus.errors import ConfigError
+from kvbus.ports.disk import BLANK_NAME
 
 _LOCK_NAME = "LOCK"
 _LOCK_TRIES, _LOCK_PAUSE_SECONDS = 10, 0.05
 _TEMPORARY_SUFFIX = ".tmp"
-_BLANK_NAME = "blank" + _TEMPORARY_SUFFIX
 _BLANK_STEP_BYTES = 64 << 10
 
 # macOS has no fdatasync.
@@ -68,25 +68,19 @@ class OsFolder:
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         return OsAppendFile(descriptor, fill_step_bytes)
 
-    def blank(self, path: str, target: str) -> None:
-        """Overwrite the file with zeros and call it ``target`` (see the port)."""
-        # Under a name of its own: whoever tries again what was interrupted must not blank what is in use by then.
-        blank = self._path(target).with_name(_BLANK_NAME)
+    def blank(self, path: str, target: str, *, size_bytes: int) -> None:
+        """Let zeros stand in the file and call it ``target`` (see the port)."""
+        # Under a name of its own: whoever tries again what was interrupted must not blank what is in use by then. A
+        # rename to another name of the same file would leave both.
+        blank = self._path(target).with_name(BLANK_NAME)
+        blank.unlink(missing_ok=True)
         self._path(path).replace(blank)
-        descriptor = os.open(blank, os.O_WRONLY | os.O_CLOEXEC)
         try:
-            size = os.fstat(descriptor).st_size
-            for offset in range(0, size, _BLANK_STEP_BYTES):
-                # Syncs of other files would wait for longer steps.
-                _write_all(descriptor, bytes(min(_BLANK_STEP_BYTES, size - offset)), offset)
-                _sync_data(descriptor)
-        finally:
-            os.close(descriptor)
-        try:
+            _fill_with_zeros(blank, size_bytes)
             # A rename would take the place of a file that has the name by now.
             self._path(target).hardlink_to(blank)
         finally:
-            blank.unlink()
+            blank.unlink(missing_ok=True)
 
     def reuse(self, path: str, *, fill_step_bytes: int) -> OsAppendFile:
         """Open a blank file for appending (see the port)."""
@@ -303,6 +297,23 @@ def _write_all(descriptor: int, data: bytes, offset: int) -> None:
     written = os.pwrite(descriptor, data, offset)
     while written < len(data):
         written += os.pwrite(descriptor, memoryview(data)[written:], offset + written)
+
+
+def _fill_with_zeros(path: Path, size_bytes: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+        if found.st_nlink != 1:
+            raise FileExistsError(EEXIST, "It has another name, too", str(path))
+        if found.st_size > size_bytes:
+            os.ftruncate(descriptor, size_bytes)
+        size = min(found.st_size, size_bytes)
+        for offset in range(0, size, _BLANK_STEP_BYTES):
+            # Syncs of other files would wait for longer steps.
+            _write_all(descriptor, bytes(min(_BLANK_STEP_BYTES, size - offset)), offset)
+            _sync_data(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _make_folder(folder: Path) -> None:

@@ -7,6 +7,7 @@ from errno import EIO, ENOSPC
 from itertools import product
 from random import Random
 
+from kvbus.ports.disk import BLANK_NAME
 from kvbus.sim.disk_file import MemoryFile, MemoryReadFile
 
 _FULL, _FAILED = "No space left on device", "Input/output error"
@@ -68,20 +69,25 @@ class MemoryDisk:
         self.on_step()
         return file
 
-    def blank(self, path: str, target: str) -> None:
-        """Overwrite the file with zeros and call it ``target``."""
+    def blank(self, path: str, target: str, *, size_bytes: int) -> None:
+        """Let zeros stand in the file and call it ``target``."""
         self.check(self.fail_write)
-        file = self.files["blank.tmp"] = self._found(path)
+        file = self._found(path)
+        self.files.pop(BLANK_NAME, None)
+        self.files[BLANK_NAME] = file
         del self.files[path]
         self.on_step()
-        file.blank()
-        if target not in self.files:
+        try:
+            if any(other is file for name, other in self.files.items() if name != BLANK_NAME):
+                raise FileExistsError(path)
+            file.blank(size_bytes)
+            if target in self.files:
+                raise FileExistsError(target)
             self.files[target] = file
             self.on_step()
-        del self.files["blank.tmp"]
+        finally:
+            self.files.pop(BLANK_NAME, None)
         self.on_step()
-        if self.files.get(target) is not file:
-            raise FileExistsError(target)
 
     def reuse(self, path: str, *, fill_step_bytes: int) -> MemoryFile:
         """Open a blank file for appending."""

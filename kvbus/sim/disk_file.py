@@ -38,8 +38,9 @@ class MemoryFile:
         self._disk = disk
         self._fill_step_bytes = fill_step_bytes
         self.data = bytearray()
-        # What zeros that are not synced have replaced.
+        # What zeros that are not synced have replaced, and how many there were when the file was taken into use again.
         self._overwritten = b""
+        self._blank_bytes = 0
         self.synced = 0
 
     @property
@@ -71,8 +72,9 @@ class MemoryFile:
         self.synced = offset
         self._disk.on_step()
 
-    def blank(self) -> None:
-        """Overwrite all of it with zeros, durably: a crash before the sync finds some of its sectors as they were."""
+    def blank(self, size_bytes: int) -> None:
+        """Overwrite it with zeros, durably: a crash before the sync finds some of its sectors as they were."""
+        del self.data[size_bytes:]
         self._disk.check(self._disk.fail_write or self._disk.fail_sync)
         self._overwritten = bytes(self.data)
         self.data[:] = bytes(len(self.data))
@@ -84,6 +86,7 @@ class MemoryFile:
     def begin(self, fill_step_bytes: int) -> None:
         """Append from the first byte on; the zeros that it holds are fill."""
         self._fill_step_bytes = fill_step_bytes
+        self._blank_bytes = len(self.data)
         self.data.clear()
         self.synced = 0
 
@@ -111,8 +114,8 @@ class MemoryFile:
             unsynced = bytes(len(unsynced))
         elif outcome == "sectors":
             unsynced = self._some_sectors(rng, unsynced)
-        fill = bytes(rng.choice((0, self._fill_step_bytes and rng.randint(0, 5000))))
-        return synced + unsynced + fill
+        fill = rng.choice((0, self._fill_step_bytes and rng.randint(0, 5000)))
+        return synced + unsynced + bytes(max(fill, self._blank_bytes - len(synced) - len(unsynced)))
 
     def remains(self) -> Iterator[bytes]:
         """Yield the contents that a power cut may leave: torn at every byte, zeroed, or with one sector missing."""

@@ -128,15 +128,17 @@ class Memtable:
         # Keys came, went or changed places, so the lists no longer say how many of the dict's last keys are new.
         self._settled, self._recent = [], []
 
-    def let_go(self, most: int) -> bool:
-        """Free up to ``most`` entries of a table that nobody reads any more; say whether there are more.
+    def let_go(self, most: int) -> int:
+        """Free up to ``most`` entries of a table that nobody reads any more; return how many.
 
         To free all of a full one at once takes milliseconds.
         """
         del self._settled[-most:], self._recent[-most:]
-        for _ in range(min(most, len(self._records))):
-            self._records.popitem()
-        return bool(self._records)
+        count = min(most, len(self._records))
+        for _ in range(count):
+            key, record = self._records.popitem()
+            self._data_bytes -= len(key) + len(record)
+        return count
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield every key and what stands at it in no particular order; the table must not change meanwhile."""

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import replace
+from errno import EMFILE, ENOSPC, ENOTSUP, EPERM
+from pathlib import Path
 from random import Random
 
 import pytest
 
 from kvbus.errors import ReadOnly, WorkerDied
+from kvbus.ports.disk import BLANK_NAME
+from kvbus.runtime.os_disk import OsDisk
 from kvbus.sim.disk import MemoryDisk
-from kvbus_storage import EngineOptions, LsmEngine
+from kvbus_storage import EngineOptions, LsmEngine, open_lsm
 from tests.unit.lsm_workload import Clock, LateWorker, check_tidy, drain, opened, settle, state_of, used_bytes
 
 OPTIONS = EngineOptions(memory_bytes=1 << 20, compression="none")
@@ -79,7 +85,7 @@ def test_a_worker_that_dies_over_it_leaves_none_and_the_log_goes_on(monkeypatch:
     disk = MemoryDisk()
     engine, worker = opened(disk, OPTIONS)
 
-    def die(path: str, target: str) -> None:
+    def die(path: str, target: str, *, size_bytes: int) -> None:
         disk.read(path)
         disk.files["blank.tmp"] = disk.files.pop(path)
         raise WorkerDied(f"in the middle of {path}, before it was {target}")
@@ -193,3 +199,123 @@ def test_old_records_behind_new_ones_are_no_part_of_the_log() -> None:
     segment.data += old[len(segment.data) :]
     assert len(segment.data) == len(old)
     assert list(state_of(opened(disk.kill(), OPTIONS)[0])) == [b"a", b"b", b"c", b"d", b"e", b"f"]
+
+
+def test_two_interruptions_do_not_blank_the_segment_that_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a real file system: a rename between two names of one file does nothing."""
+    disk, worker = OsDisk(tmp_path), LateWorker()
+    engine = open_lsm(disk, OPTIONS, worker)
+    put(engine, b"a")
+    engine.flush()
+    worker.work()
+    dies_over(monkeypatch, Path, "unlink", BLANK_NAME, worker.do)
+    for key in (b"b", b"c"):
+        put(engine, key)
+        engine.flush()
+    worker.tell()
+    engine.flush_due()
+    worker.work()
+    worker.work()
+    dies_over(monkeypatch, OsDisk, "remove", SPARE, worker.do)
+    put(engine, b"d")
+    engine.flush()
+    put(engine, b"e")
+    worker.tell()
+    engine.compact_due()
+    settle(engine, worker)
+    disk.close()
+    again = open_lsm(OsDisk(tmp_path), OPTIONS, LateWorker())
+    assert list(state_of(again)) == [b"a", b"b", b"c", b"d", b"e"]
+
+
+def dies_over(monkeypatch: pytest.MonkeyPatch, owner: type, method: str, name: str, act: Callable[[], object]) -> None:
+    """Act, while a call of a method for the file ``name`` kills the worker."""
+    original = getattr(owner, method)
+
+    def dying(self: object, *arguments: object, **options: object) -> object:
+        if name in (getattr(self, "name", ""), *arguments):
+            raise WorkerDied(f"over {name}")
+        return original(self, *arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, method, dying)
+        act()
+
+
+@pytest.mark.parametrize("number", [EPERM, ENOTSUP, ENOSPC, EMFILE])
+def test_where_no_file_gets_a_second_name_the_engine_works_without(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, "no")
+
+    monkeypatch.setattr(os, "link", refuse)
+    disk, worker = OsDisk(tmp_path), LateWorker()
+    engine = open_lsm(disk, OPTIONS, worker)
+    for key in (b"a", b"b", b"c"):
+        put(engine, key)
+        engine.flush()
+        settle(engine, worker)
+    assert list(state_of(engine)) == [b"a", b"b", b"c"]
+    assert [name for name in disk.list() if name.startswith(("log", "blank"))] == ["log-00000004"]
+    disk.close()
+
+
+def test_a_disk_that_fails_over_it_ends_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = MemoryDisk()
+    engine, worker = opened(disk, OPTIONS)
+    put(engine, b"a")
+    engine.flush()
+    worker.work()
+    disk.fail_write = True
+    with pytest.raises(OSError, match="Input/output error"):
+        worker.work()
+
+
+@pytest.mark.parametrize("moment", ["before", "at its end"])
+def test_a_disk_that_is_full_while_it_is_made_gets_its_room(moment: str) -> None:
+    disk = MemoryDisk()
+    engine, worker = opened(disk, OPTIONS)
+    engine.apply([b"a"], [b"a" * 3_000_000])
+    engine.flush()
+    worker.work()
+    if moment == "at its end":
+        worker.do()
+    disk.capacity_bytes = used_bytes(disk)
+    engine.apply([b"b"], [b"b" * 100])
+    with pytest.raises(ReadOnly):
+        engine.commit()
+    drain(worker)
+    assert used_bytes(disk) < disk.capacity_bytes - 2_900_000
+
+
+def test_a_start_removes_one_that_was_being_made() -> None:
+    disk = MemoryDisk()
+    disk.create(BLANK_NAME).append(bytes(1000))
+    opened(disk, OPTIONS)
+    assert BLANK_NAME not in disk.files
+
+
+def test_one_large_commit_does_not_make_all_segments_large() -> None:
+    disk = MemoryDisk()
+    engine, worker = opened(disk, OPTIONS)
+    engine.apply([b"a"], [b"a" * 3_000_000])
+    engine.flush()
+    drain(worker)
+    for key in (b"b", b"c", b"d"):
+        put(engine, key)
+        engine.flush()
+        drain(worker)
+    assert used_bytes(disk) < 3_020_000
+
+
+def test_a_file_that_holds_something_does_not_become_a_segment() -> None:
+    disk = MemoryDisk()
+    engine, _ = opened(disk, OPTIONS)
+    disk.create("log-00000001").append(b"what is this")
+    engine.apply([b"a"], [b"a"])
+    with pytest.raises(FileExistsError, match="no blank file"):
+        engine.commit()
+    assert bytes(disk.files["log-00000001"].data) == b"what is this"

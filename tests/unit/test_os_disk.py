@@ -112,7 +112,7 @@ def test_a_blank_file_takes_appends_from_its_first_byte_and_keeps_its_place_on_t
     file.append(b"x" * 100_000)
     file.close()
     number = os.stat(disk.root + "/old").st_ino
-    disk.blank("old", "new")
+    disk.blank("old", "new", size_bytes=1 << 20)
     assert (disk.list(), disk.read("new")) == (["new"], bytes(100_000))
     file = disk.reuse("new", fill_step_bytes=4096)
     assert (file.offset, os.stat(disk.root + "/new").st_ino) == (0, number)
@@ -131,13 +131,32 @@ def test_a_blank_file_takes_no_name_that_is_taken(disk: OsDisk) -> None:
         file.append(name.encode())
         file.close()
     with pytest.raises(FileExistsError):
-        disk.blank("old", "new")
+        disk.blank("old", "new", size_bytes=1 << 20)
     assert (disk.list(), disk.read("new")) == (["new"], b"new")
+
+
+def test_a_file_that_has_another_name_is_not_blanked(disk: OsDisk, tmp_path: Path) -> None:
+    file = disk.create("old")
+    file.append(b"a copy shares this")
+    file.close()
+    os.link(disk.root + "/old", tmp_path / "copy")
+    with pytest.raises(FileExistsError):
+        disk.blank("old", "new", size_bytes=1 << 20)
+    assert disk.list() == []
+    assert (tmp_path / "copy").read_bytes() == b"a copy shares this"
+
+
+def test_a_blank_file_is_no_larger_than_wanted(disk: OsDisk) -> None:
+    file = disk.create("old")
+    file.append(b"x" * 1000)
+    file.close()
+    disk.blank("old", "new", size_bytes=70)
+    assert disk.read("new") == bytes(70)
 
 
 def test_what_is_not_there_is_neither_blanked_nor_reused(disk: OsDisk) -> None:
     with pytest.raises(FileNotFoundError):
-        disk.blank("old", "new")
+        disk.blank("old", "new", size_bytes=1 << 20)
     with pytest.raises(FileNotFoundError):
         disk.reuse("new", fill_step_bytes=0)
     assert disk.list() == []

@@ -3,8 +3,8 @@
 The file of the next segment may be there before the segment is: one that a flush has made superfluous, blank. Its name
 is durable and its blocks are its own, so that neither its begin nor a sync has anything to journal.
 
-Rules: a segment's header is synced before its first record is written; a segment is synced before the next one is
-created; no recovered segment is appended to. An append that failed must be cut back before anything else is written.
+Rules: a segment's header is synced before its first record is written; a segment is synced before the next one begins;
+no recovered segment is appended to. An append that failed must be cut back before anything else is written.
 
 Source: FORMATS.md, "Segment header", "Log record".
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from errno import EEXIST
 
 from kvbus.core.types import Lsn
 from kvbus.ports.disk import AppendFile, Disk
@@ -34,7 +35,7 @@ FILL_STEP_BYTES = 256 << 10
 class CommitLog:
     """The log of one engine, open for appending behind what was recovered.
 
-    ``has_spare`` says that there is a blank file of the next segment's name.
+    ``has_spare`` says that somebody has made a blank file of the next segment's name, durably.
     """
 
     def __init__(self, disk: Disk, tail: LogTail, *, fill_step_bytes: int) -> None:
@@ -142,7 +143,7 @@ class CommitLog:
                 self._disk.sync_folder()
         except OSError:
             file.close()
-            # After a full disk there is a next time; a file without a header would be in its way.
+            # After a full disk there is a next time; a file with half a header would be in its way.
             self._disk.remove(segment_name(number))
             raise
         self._file = file
@@ -155,7 +156,9 @@ class CommitLog:
         is_named, self.has_spare = self.has_spare, False
         with suppress(FileExistsError):
             return self._disk.create(name, fill_step_bytes=self._fill_step_bytes), False
-        # A blank file is there, whether somebody has said so yet or not.
+        if self._disk.read(name, 0, HEADER_BYTES).strip(b"\0"):
+            raise FileExistsError(EEXIST, "It is no blank file", name)
+        # It is there, whether somebody has said so yet or not.
         return self._disk.reuse(name, fill_step_bytes=self._fill_step_bytes), is_named
 
     def seal(self) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from kvbus.core.types import Lsn
-from kvbus.ports.disk import Disk
+from kvbus.ports.disk import BLANK_NAME, Disk
 from kvbus_storage.log.commit_log import FILL_STEP_BYTES, CommitLog
 from kvbus_storage.log.format import HEADER_BYTES, VOTES, Kind, segment_name
 from kvbus_storage.log.recovery import LogTail
@@ -45,6 +45,7 @@ class Journal(Standing):
         "_kinds",
         "_last_sync_s",
         "_log",
+        "_makes_spares",
         "_on_sync",
         "_opened_at",
         "_options",
@@ -69,6 +70,7 @@ class Journal(Standing):
         super().__init__()
         # Only a log that is synced at every commit gains from zeros ahead of its tail.
         fill_step_bytes = FILL_STEP_BYTES if options.sync == "batch" else 0
+        self._makes_spares = options.sync == "batch"
         self._disk = disk
         self._options = options
         self._log = CommitLog(disk, tail, fill_step_bytes=fill_step_bytes)
@@ -125,12 +127,19 @@ class Journal(Standing):
     @property
     def wanted_spare(self) -> int | None:
         """The number of the next segment, where a blank file for it would save time, as zeros are written anyway."""
-        wants = self._options.sync == "batch" and not self._log.has_spare and not self._is_full
+        wants = self._makes_spares and not self._log.has_spare and not self._is_full
         return self._log.segment + 1 if wants else None
 
     def take_spare(self, segment: int) -> None:
         """Use the blank file that is there for ``segment``, unless that has begun, in this file or in another one."""
-        self._log.has_spare = not self._is_full and segment > self._log.segment
+        if self._is_full:
+            self._give_up_spare()
+        else:
+            self._log.has_spare = segment > self._log.segment
+
+    def want_no_spares(self) -> None:
+        """Make a new file for each segment: the disk gives no blank ones."""
+        self._makes_spares = False
 
     def is_old(self, *, has_closed: bool = False) -> bool:
         """Say whether the open segment, or closed ones that a start has found, are old enough to be flushed."""
@@ -304,10 +313,11 @@ class Journal(Standing):
         logger.error("the engine is read-only from LSN %d on: %s", self.applied_lsn, error)
 
     def _give_up_spare(self) -> None:
-        if self._log.has_spare:
-            self._log.has_spare = False
+        """Remove what there may be of the next segment, which nobody uses yet, as far as that is possible."""
+        self._log.has_spare = False
+        for name in (segment_name(self._log.segment + 1), BLANK_NAME):
             with suppress(OSError):
-                self._disk.remove(segment_name(self._log.segment + 1))
+                self._disk.remove(name)
 
     def _append_queued(self) -> None:
         had_segment = self._log.is_open

@@ -13,6 +13,15 @@ from kvbus_storage.log.format import HEADER_BYTES, LogRecord, read_record, recor
 _WINDOW_BYTES = 1 << 20
 
 
+def is_zero(file: ReadFile, offset: int) -> bool:
+    """Say whether nothing but zeros stands from ``offset`` on."""
+    while window := file.read(offset, _WINDOW_BYTES):
+        if window.strip(b"\0"):
+            return False
+        offset += len(window)
+    return True
+
+
 def read_records(file: ReadFile, segment: int, end: int) -> Iterator[LogRecord]:
     """Yield the records that follow each other from the header on, up to ``end`` or the first invalid one."""
     base, window = HEADER_BYTES, b""

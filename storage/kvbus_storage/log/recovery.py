@@ -25,7 +25,7 @@ from kvbus_storage.log.format import (
     segment_name,
     segment_number,
 )
-from kvbus_storage.log.reader import read_records
+from kvbus_storage.log.reader import is_zero, read_records
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def recover_log(disk: Disk, base: int, sink: Sink) -> LogTail:
     # The segment that the base names was whole before it became the base.
     is_base = len(segments) == 1 and base > 1
     if headers and headers[-1] is None and not is_base and _was_being_created(disk, segments[-1]):
-        logger.warning("%s has no header and no records: it was being created; removed", segment_name(segments[-1]))
+        logger.info("%s has not begun: it has no header and no records; removed", segment_name(segments[-1]))
         disk.remove(segment_name(segments.pop()))
         headers.pop()
     if not segments and base > 1:
@@ -145,7 +145,11 @@ def _read_header(disk: Disk, segment: int) -> SegmentHeader | None:
 
 
 def _was_being_created(disk: Disk, segment: int) -> bool:
-    return not disk.read(segment_name(segment), HEADER_BYTES).strip(b"\0")
+    file = disk.open(segment_name(segment))
+    try:
+        return is_zero(file, HEADER_BYTES)
+    finally:
+        file.close()
 
 
 def _checked_header(header: SegmentHeader | None, segment: int, base: int, end: int, last_lsn: int) -> SegmentHeader:
@@ -168,7 +172,7 @@ def _replay_segment(disk: Disk, segment: int, known_end: int | None, last_lsn: i
             end, last_lsn = record.end, record.lsn
         if known_end is not None and end != known_end:
             raise _damage(segment, end, "the record fails its check in a finished segment")
-        if known_end is None:
+        if known_end is None and not is_zero(file, end):
             _check_tail(file.read(end, file.size - end), segment, end)
         return end, last_lsn
     finally:
@@ -189,8 +193,6 @@ def _replay_record(segment: int, record: LogRecord, last_lsn: int, sink: Sink) -
 
 
 def _check_tail(tail: bytes, segment: int, end: int) -> None:
-    if not tail.strip(b"\0"):
-        return
     proof = find_proof_of_sync(tail, segment, end)
     if proof is not None:
         raise _damage(

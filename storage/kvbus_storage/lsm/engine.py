@@ -162,7 +162,7 @@ class LsmEngine:
     def commit(self) -> Lsn:
         """Write and, as the durability setting says, sync all queued batches; return the new ``durable_lsn``."""
         durable = self._journal.commit()
-        if self._generations.leaving is not None:
+        if self._generations.leaving:
             self._generations.let_go()
         options = self._options
         if (

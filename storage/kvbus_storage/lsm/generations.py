@@ -6,6 +6,7 @@ holds is newer than any table below it, so that keys which are written often are
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from kvbus.core.types import Lsn
 from kvbus_storage.memtable import Memtable
 
 _CACHED = 2
-_LET_GO_AT_ONCE = 512
+_LET_GO_AT_ONCE, _LET_GO_SHARE = 512, 32
 
 
 @dataclass(slots=True, eq=False)
@@ -42,13 +43,14 @@ class Generations:
         # Newest first; those that are flushed come last.
         self.frozen: tuple[Generation, ...] = ()
         self.has_removals = False
-        # One that counts no more and is freed bit by bit.
-        self.leaving: Memtable | None = None
+        # Those that count no more and are freed bit by bit.
+        self.leaving: deque[Memtable] = deque()
 
     @property
     def memory_bytes(self) -> int:
         """Memory that all of them take, about."""
-        return self.active.memory_bytes + sum(each.memtable.memory_bytes for each in self.frozen)
+        memtables = [self.active, *(each.memtable for each in self.frozen), *self.leaving]
+        return sum(each.memory_bytes for each in memtables)
 
     @property
     def data_bytes(self) -> int:
@@ -100,14 +102,17 @@ class Generations:
             if number and room_bytes < 0:
                 break
             kept.append(each)
-        gone = self.frozen[len(kept) :]
+        self.leaving += [each.memtable for each in self.frozen[len(kept) :] if not each.is_lent]
         self.frozen = tuple(kept)
-        self.leaving = next((each.memtable for each in gone if not each.is_lent), None)
 
     def let_go(self) -> None:
-        """Free a bit of the one that counts no more."""
-        if self.leaving is not None and not self.leaving.let_go(_LET_GO_AT_ONCE):
-            self.leaving = None
+        """Free a bit of those that count no more, the more the more there are."""
+        most = max(_LET_GO_AT_ONCE, sum(map(len, self.leaving)) // _LET_GO_SHARE)
+        while self.leaving and most > 0:
+            memtable = self.leaving[0]
+            most -= memtable.let_go(most)
+            if not memtable:
+                self.leaving.popleft()
 
     def forget_flushed(self) -> None:
         """Keep none of those that are in tables."""

@@ -14,7 +14,7 @@ from functools import partial
 
 from kvbus.errors import CorruptionError, ReadOnly
 from kvbus.ports.disk import Disk
-from kvbus.ports.worker import Worker
+from kvbus.ports.worker import Argument, Result, Worker
 from kvbus_storage.log.format import segment_name, segment_number
 from kvbus_storage.log.journal import Journal
 from kvbus_storage.lsm.catalog import Catalog, remove_files
@@ -72,6 +72,8 @@ class Maintenance:
         self._clock = clock
         self._submitted_at = 0.0
         self._busy_tables: frozenset[int] = frozenset()
+        # Those of the newest one, without the zeros ahead of its tail: the next ones may be about as large.
+        self._flushed_segment_bytes = 0
         # Numbers of inputs that could not be read: compaction leaves them alone.
         self._damaged = dict.fromkeys(catalog.damaged)
         self._ingests = Ingestions()
@@ -238,7 +240,9 @@ class Maintenance:
             compression=options.compression,
         )
 
-    def _submit(self, job: Callable[..., list[TableMeta]], task: object, done: Callable[[Outcome], None]) -> None:
+    def _submit(
+        self, job: Callable[[Argument], Result], task: Argument, done: Callable[[Result | Exception], None]
+    ) -> None:
         self._submitted_at = self._clock()
         self._worker.submit(job, task, done)
         self._installer.is_busy = True
@@ -330,17 +334,21 @@ class Maintenance:
         names = sorted(self._catalog.trash, key=lambda name: segment_number(name) or 0)
         self._catalog.trash = []
         spare = self._journal.wanted_spare if segment_number(names[-1]) is not None else None
-        task = SweepTask(disk=self._disk, names=names, spare=spare)
+        task = SweepTask(disk=self._disk, names=names, spare=spare, spare_bytes=self._flushed_segment_bytes)
         self._submit(sweep, task, partial(self._sweep_ended, task))
         return True
 
-    def _sweep_ended(self, task: SweepTask, outcome: Outcome) -> None:
+    def _sweep_ended(self, task: SweepTask, outcome: bool | Exception) -> None:
         self._installer.is_busy = False
+        if not self._journal.running:
+            return
         if isinstance(outcome, Exception):
             self._catalog.trash += task.names
             self._installer.failed("removing files", outcome)
             return
-        if task.spare is not None:
+        if not outcome:
+            self._journal.want_no_spares()
+        elif task.spare is not None:
             self._journal.take_spare(task.spare)
         self._go_on()
 
@@ -367,6 +375,7 @@ class Maintenance:
         self.flushes += 1
         self.flushed_bytes += sum(meta.size_bytes for meta in metas)
         catalog.trash += map(segment_name, range(first, base))
+        self._flushed_segment_bytes = generation.segments[-1][1]
         self._journal.forget(base)
 
     def _install(self, edit: Edit) -> None:

@@ -9,13 +9,13 @@ from time import monotonic
 
 from kvbus.core.types import Lsn
 from kvbus.errors import CorruptionError
-from kvbus.ports.disk import Disk
+from kvbus.ports.disk import BLANK_NAME, Disk
 from kvbus.ports.worker import Worker
 from kvbus_storage.format_error import FormatError
 from kvbus_storage.log.format import Kind, LogRecord, segment_name
 from kvbus_storage.log.payload import decode_applied, decode_batch, decode_keys, decode_range
 from kvbus_storage.log.recovery import read_base, recover_log
-from kvbus_storage.lsm.catalog import open_catalog
+from kvbus_storage.lsm.catalog import open_catalog, remove_files
 from kvbus_storage.lsm.drops import Drop, hidden_by
 from kvbus_storage.lsm.engine import LsmEngine, Recovered
 from kvbus_storage.lsm.generations import Generations
@@ -52,6 +52,7 @@ def open_lsm(
         replay.raft.check()
     except FormatError as error:
         raise CorruptionError(str(error), segment_name(tail.segment), tail.end) from error
+    remove_files(disk, [BLANK_NAME])
     catalog.begin()
     recovered = Recovered(
         tail=tail,

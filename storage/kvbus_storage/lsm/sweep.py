@@ -3,39 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
+from errno import EIO
 
 from kvbus.ports.disk import Disk
 from kvbus_storage.log.format import segment_name
 from kvbus_storage.lsm.catalog import remove_files
-from kvbus_storage.table.writer import TableMeta
+from kvbus_storage.room import is_lack_of_room
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepTask:
     """``names`` are files that no manifest and no reader that comes counts.
 
-    Where ``spare`` is a number, the last one becomes a blank file for the segment of that number, if there is none.
+    Where ``spare`` is a number, the last one becomes a blank file for the segment of that number, if there is none, of
+    at most ``spare_bytes``.
     """
 
     disk: Disk
     names: Sequence[str]
     spare: int | None
+    spare_bytes: int
 
 
-def sweep(task: SweepTask) -> list[TableMeta]:
-    """Remove the files; there are no new tables.
+def sweep(task: SweepTask) -> bool:
+    """Remove the files; return False where the disk makes no blank ones, which only save time.
 
     Raises:
         OSError: the disk is failing.
     """
-    if task.spare is not None:
-        with suppress(FileExistsError, FileNotFoundError):
-            task.disk.blank(task.names[-1], segment_name(task.spare))
-            task.disk.sync_folder()
+    makes_spares = task.spare is None or _make_spare(task.disk, task.names[-1], task.spare, task.spare_bytes)
     for name in task.names:
         # What the file system does to give up the blocks of many files at once, a sync of the log would wait for.
         remove_files(task.disk, [name])
         task.disk.sync_folder()
-    return []
+    return makes_spares
+
+
+def _make_spare(disk: Disk, name: str, segment: int, size_bytes: int) -> bool:
+    try:
+        disk.blank(name, segment_name(segment), size_bytes=size_bytes)
+        disk.sync_folder()
+    except (FileExistsError, FileNotFoundError):
+        # The segment has begun meanwhile, or an earlier try was interrupted.
+        return True
+    except OSError as error:
+        if error.errno == EIO:
+            raise
+        return is_lack_of_room(error)
+    return True

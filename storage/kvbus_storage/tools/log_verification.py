@@ -11,8 +11,9 @@ from kvbus.ports.disk import Folder, ReadFile
 from kvbus.ports.engine_tools import Damage, FileReport
 from kvbus_storage.format_error import FormatError, VersionError
 from kvbus_storage.log.format import HEADER_BYTES, SegmentHeader, decode_header, segment_name, segment_number
+from kvbus_storage.log.reader import is_zero
 from kvbus_storage.tools.reports import Findings, checked, counted, in_order, leftover, missing
-from kvbus_storage.tools.segment_scan import SegmentScan, is_zero
+from kvbus_storage.tools.segment_scan import SegmentScan
 
 _KIND = "log"
 

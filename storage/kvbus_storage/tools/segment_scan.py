@@ -21,7 +21,7 @@ from kvbus_storage.log.format import (
     record_bytes,
     segment_number,
 )
-from kvbus_storage.log.reader import read_records
+from kvbus_storage.log.reader import is_zero, read_records
 from kvbus_storage.tools.record_contents import Contents, contents_of
 
 _WINDOW_BYTES = 1 << 16
@@ -156,15 +156,6 @@ class SegmentScan:
         if size is None or offset + size > self._limit:
             return None
         return read_record(self._file.read(offset, size), self.number, offset, offset)
-
-
-def is_zero(file: ReadFile, offset: int) -> bool:
-    """Say whether nothing but zeros stands from ``offset`` on."""
-    while window := file.read(offset, _WINDOW_BYTES):
-        if window.strip(b"\0"):
-            return False
-        offset += len(window)
-    return True
 
 
 def _find_magic(file: ReadFile, offset: int, limit: int) -> int | None:
