@@ -34,7 +34,7 @@ from kvbus_storage.removed import REMOVED
 from kvbus_storage.room import is_lack_of_room
 from kvbus_storage.table.format import table_number
 from kvbus_storage.table.output import OutputPlan, write_tables
-from kvbus_storage.table.writer import TableMeta
+from kvbus_storage.table.writer import LONG_SYNC_BYTES, SHORT_SYNC_BYTES, TableMeta
 
 logger = logging.getLogger(__name__)
 
@@ -238,6 +238,7 @@ class Maintenance:
             table_bytes=options.table_bytes if level else 4 * options.memtable_bytes,
             block_bytes=options.block_bytes,
             compression=options.compression,
+            sync_bytes=SHORT_SYNC_BYTES if self.pace.is_gentle else LONG_SYNC_BYTES,
         )
 
     def _submit(
@@ -334,7 +335,13 @@ class Maintenance:
         names = sorted(self._catalog.trash, key=lambda name: segment_number(name) or 0)
         self._catalog.trash = []
         spare = self._journal.wanted_spare if segment_number(names[-1]) is not None else None
-        task = SweepTask(disk=self._disk, names=names, spare=spare, spare_bytes=self._flushed_segment_bytes)
+        task = SweepTask(
+            disk=self._disk,
+            names=names,
+            spare=spare,
+            spare_bytes=self._flushed_segment_bytes,
+            one_by_one=self.pace.is_gentle,
+        )
         self._submit(sweep, task, partial(self._sweep_ended, task))
         return True
 

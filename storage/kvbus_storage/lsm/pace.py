@@ -17,19 +17,25 @@ _URGENT = 3
 
 
 class Pace:
-    """``rest_seconds`` is how long writers are to rest after a commit."""
+    """``rest_seconds`` is how long writers are to rest after a commit.
+
+    ``is_gentle`` says that the worker keeps out of the way of the log's syncs, which takes it longer.
+    """
 
     def __init__(self, options: EngineOptions, clock: Callable[[], float]) -> None:
         self._options = options
         self._clock = clock
         self._rests_until = self._retry_at = 0.0
         self.rest_seconds = 0.0
+        self.is_gentle = options.sync == "batch"
 
     def weigh(self, waiting: int, depth: int) -> None:
         """Take note of ``waiting`` memtables and level 0's ``depth``: the more of either, the longer writers rest.
 
         A run more takes time, a memtable that waits takes memory: with each of those the rest doubles.
         """
+        is_behind = waiting > 1 or depth > self._options.level0_runs
+        self.is_gentle = self._options.sync == "batch" and not is_behind
         deep = max(depth / self._options.level0_runs - _DEEP, 0)
         self.rest_seconds = min(deep * _REST_SECONDS, _LONGEST_REST_SECONDS)
         if waiting > _WAITING:

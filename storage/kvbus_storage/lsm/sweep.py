@@ -17,13 +17,15 @@ class SweepTask:
     """``names`` are files that no manifest and no reader that comes counts.
 
     Where ``spare`` is a number, the last one becomes a blank file for the segment of that number, if there is none, of
-    at most ``spare_bytes``.
+    at most ``spare_bytes``. What the file system does to give up the blocks of many files at once, a sync of the log
+    would wait for: so they may go ``one_by_one``, which takes longer.
     """
 
     disk: Disk
     names: Sequence[str]
     spare: int | None
     spare_bytes: int
+    one_by_one: bool
 
 
 def sweep(task: SweepTask) -> bool:
@@ -34,9 +36,9 @@ def sweep(task: SweepTask) -> bool:
     """
     makes_spares = task.spare is None or _make_spare(task.disk, task.names[-1], task.spare, task.spare_bytes)
     for name in task.names:
-        # What the file system does to give up the blocks of many files at once, a sync of the log would wait for.
         remove_files(task.disk, [name])
-        task.disk.sync_folder()
+        if task.one_by_one:
+            task.disk.sync_folder()
     return makes_spares
 
 

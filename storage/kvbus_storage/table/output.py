@@ -12,7 +12,7 @@ from kvbus.ports.disk import Disk
 from kvbus_storage.lsm.merge import Chunk
 from kvbus_storage.table.compression import Compression
 from kvbus_storage.table.format import table_name
-from kvbus_storage.table.writer import TableMeta, TableWriter
+from kvbus_storage.table.writer import LONG_SYNC_BYTES, TableMeta, TableWriter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +20,8 @@ class OutputPlan:
     """How tables are to be written.
 
     ``first_number`` is the first one's, the others follow. A table ends before a key of ``guards`` (ascending), and
-    where it has ``table_bytes`` of keys and records. ``lsn`` is that of the newest batch that may be in them.
+    where it has ``table_bytes`` of keys and records. ``lsn`` is that of the newest batch that may be in them. A sync
+    covers about ``sync_bytes``.
     """
 
     first_number: int
@@ -29,6 +30,7 @@ class OutputPlan:
     table_bytes: int
     block_bytes: int
     compression: Compression
+    sync_bytes: int = LONG_SYNC_BYTES
 
 
 def write_tables(disk: Disk, chunks: Iterable[Chunk], plan: OutputPlan) -> list[TableMeta]:
@@ -101,4 +103,5 @@ class _Output:
             plan.first_number + len(self.tables),
             block_bytes=plan.block_bytes,
             compression=plan.compression,
+            sync_bytes=plan.sync_bytes,
         )

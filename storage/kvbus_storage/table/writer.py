@@ -24,8 +24,8 @@ from kvbus_storage.table.format import (
     table_name,
 )
 
-_APPEND_BYTES = 64 << 10
-"""Bytes that are written and synced at once: the log's syncs wait behind whatever a longer one has in flight."""
+SHORT_SYNC_BYTES, LONG_SYNC_BYTES = 64 << 10, 1 << 20
+"""Bytes that are written and synced at once: another file's sync waits behind whatever a longer one has in flight."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +49,11 @@ class TableMeta:
 class TableWriter:
     """Writes one table, a chunk of entries at a time."""
 
-    def __init__(self, disk: Disk, number: int, *, block_bytes: int, compression: Compression) -> None:
+    def __init__(self, disk: Disk, number: int, *, block_bytes: int, compression: Compression, sync_bytes: int) -> None:
         self._number = number
         self._block_bytes = block_bytes
         self._compression: Compression = compression
+        self._sync_bytes = sync_bytes
         self._file = disk.create(table_name(number))
         self._keys: list[bytes] = []
         self._records: list[bytes] = []
@@ -144,7 +145,7 @@ class TableWriter:
     def _put(self, part: bytes) -> None:
         self._parts.append(part)
         self._parts_bytes += len(part)
-        if self._parts_bytes >= _APPEND_BYTES:
+        if self._parts_bytes >= self._sync_bytes:
             self._append()
 
     def _append(self) -> None:
