@@ -319,3 +319,29 @@ def test_a_file_that_holds_something_does_not_become_a_segment() -> None:
     with pytest.raises(FileExistsError, match="no blank file"):
         engine.commit()
     assert bytes(disk.files["log-00000001"].data) == b"what is this"
+
+
+@pytest.mark.parametrize("is_gentle", [False, True])
+def test_a_name_that_an_interrupted_try_has_given_is_made_durable_before_it_counts(is_gentle: bool) -> None:
+    disk = MemoryDisk()
+    engine, worker = opened(disk, OPTIONS)
+
+    def die() -> None:
+        if SPARE in disk.files:
+            raise WorkerDied("before the folder was synced")
+
+    put(engine, b"a")
+    engine.flush()
+    worker.work()
+    disk.on_step = die
+    worker.do()
+    disk.on_step = lambda: None
+    worker.tell()
+    engine._maintenance.pace.is_gentle = is_gentle
+    engine.compact_due()
+    worker.work()
+    put(engine, b"b")
+    engine.flush()
+    put(engine, b"c")
+    for seed in range(20):
+        assert list(state_of(opened(disk.crash(Random(seed)), OPTIONS)[0])) == [b"a", b"b", b"c"]

@@ -45,12 +45,12 @@ def sweep(task: SweepTask) -> bool:
 def _make_spare(disk: Disk, name: str, segment: int, size_bytes: int) -> bool:
     try:
         disk.blank(name, segment_name(segment), size_bytes=size_bytes)
-        disk.sync_folder()
     except (FileExistsError, FileNotFoundError):
-        # The segment has begun meanwhile, or an earlier try was interrupted.
-        return True
+        # The segment has begun meanwhile, or an earlier try was interrupted and may have given the name.
+        pass
     except OSError as error:
         if error.errno == EIO:
             raise
         return is_lack_of_room(error)
+    disk.sync_folder()
     return True
