@@ -6,7 +6,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
 
-from kvbus.ports.worker import Argument, Result
+from kvbus.ports.worker import Argument, Result, keep_on
 
 
 class HandWorker:
@@ -14,6 +14,10 @@ class HandWorker:
 
     def __init__(self) -> None:
         self.jobs: list[Callable[[], object]] = []
+
+    @property
+    def give_way(self) -> Callable[[], object]:
+        return keep_on
 
     def submit(
         self, job: Callable[[Argument], Result], argument: Argument, done: Callable[[Result | Exception], object]

@@ -11,6 +11,7 @@ from multiprocessing import get_context
 
 from kvbus.errors import WorkerDied
 from kvbus.ports.worker import Argument, Result
+from kvbus.runtime.courtesy import Courtesy
 from kvbus.runtime.process_worker import settle_in
 
 _START_SECONDS = 60.0
@@ -29,6 +30,11 @@ class PolledWorker:
     def is_busy(self) -> bool:
         """Say whether a job runs, waits, or has an outcome that nobody asked for yet."""
         return bool(self._open)
+
+    @property
+    def give_way(self) -> Courtesy:
+        """What a job is to call between two small parts of its work (see the port)."""
+        return Courtesy()
 
     def submit(
         self, job: Callable[[Argument], Result], argument: Argument, done: Callable[[Result | Exception], object]

@@ -36,21 +36,11 @@ def unpack_column(data: bytes, offset: int = 0) -> tuple[list[bytes | None], int
     Raises:
         ColumnError: the column does not fit into ``data``.
     """
-    if offset + _COUNT_BYTES > len(data):
-        raise ColumnError(f"column head at {offset} is cut short")
-    (count,) = unpack_from("<I", data, offset)
-    start = offset + _COUNT_BYTES + 4 * count
-    if start > len(data):
-        raise ColumnError(f"column of {count} items at {offset} is cut short")
-    lengths = unpack_from(f"<{count}I", data, offset + _COUNT_BYTES)
+    lengths, start = _unpack_lengths(data, offset)
     if ABSENT in lengths:
         return _unpack_sparse(data, lengths, start)
-    if count and lengths.count(lengths[0]) == count:
-        return _unpack_uniform(data, lengths[0], count, start)
-    bounds = list(accumulate(lengths, initial=start))
-    if bounds[-1] > len(data):
-        raise ColumnError(f"column of {count} items at {offset} is cut short")
-    return [data[begin:end] for begin, end in pairwise(bounds)], bounds[-1]
+    items, end = _unpack_present(data, lengths, start)
+    return cast("list[bytes | None]", items), end
 
 
 def unpack_full_column(data: bytes, offset: int = 0) -> tuple[list[bytes], int]:
@@ -59,13 +49,43 @@ def unpack_full_column(data: bytes, offset: int = 0) -> tuple[list[bytes], int]:
     Raises:
         ColumnError: the column does not fit into ``data``, or an item is absent.
     """
-    items, end = unpack_column(data, offset)
-    if None in items:
+    lengths, start = _unpack_lengths(data, offset)
+    if ABSENT in lengths:
         raise ColumnError(f"column at {offset} has an absent item")
-    return cast("list[bytes]", items), end
+    return _unpack_present(data, lengths, start)
 
 
-def _unpack_uniform(data: bytes, length: int, count: int, start: int) -> tuple[list[bytes | None], int]:
+def count_items(data: bytes, offset: int = 0) -> int:
+    """Return how many items the column that starts at ``offset`` has.
+
+    Raises:
+        ColumnError: there is no column.
+    """
+    if offset + _COUNT_BYTES > len(data):
+        raise ColumnError(f"column head at {offset} is cut short")
+    count: int = unpack_from("<I", data, offset)[0]
+    return count
+
+
+def _unpack_lengths(data: bytes, offset: int) -> tuple[tuple[int, ...], int]:
+    count = count_items(data, offset)
+    start = offset + _COUNT_BYTES + 4 * count
+    if start > len(data):
+        raise ColumnError(f"column of {count} items at {offset} is cut short")
+    return unpack_from(f"<{count}I", data, offset + _COUNT_BYTES), start
+
+
+def _unpack_present(data: bytes, lengths: tuple[int, ...], start: int) -> tuple[list[bytes], int]:
+    count = len(lengths)
+    if count and lengths.count(lengths[0]) == count:
+        return _unpack_uniform(data, lengths[0], count, start)
+    bounds = list(accumulate(lengths, initial=start))
+    if bounds[-1] > len(data):
+        raise ColumnError(f"column of {count} items at {start} is cut short")
+    return [data[begin:end] for begin, end in pairwise(bounds)], bounds[-1]
+
+
+def _unpack_uniform(data: bytes, length: int, count: int, start: int) -> tuple[list[bytes], int]:
     end = start + length * count
     if end > len(data):
         raise ColumnError(f"column of {count} items at {start} is cut short")

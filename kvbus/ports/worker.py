@@ -9,12 +9,24 @@ Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
 
+def keep_on() -> None:
+    """Give way to nobody: a job that has no node beside it calls this."""
+
+
 class Worker(Protocol):
     """Does one job after the other, in the order of their submission.
 
     A job is a function of a module's top level and its argument; both, and the result, must survive pickling. It sees
     the files of the node and nothing of its memory.
     """
+
+    @property
+    def give_way(self) -> Callable[[], object]:
+        """What a job is to call between two small parts of its work, so that the node goes first; for one job only.
+
+        It survives pickling, too.
+        """
+        ...
 
     def submit(
         self, job: Callable[[Argument], Result], argument: Argument, done: Callable[[Result | Exception], object]

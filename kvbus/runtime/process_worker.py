@@ -13,6 +13,7 @@ from multiprocessing import get_context
 from kvbus.child_process import serve_parent
 from kvbus.errors import WorkerDied
 from kvbus.ports.worker import Argument, Result
+from kvbus.runtime.courtesy import Courtesy
 
 _NICE = 5
 
@@ -34,6 +35,11 @@ class ProcessWorker:
         self._loop = asyncio.get_running_loop()
         self._pool: ProcessPoolExecutor | None = None
         self._closed = False
+
+    @property
+    def give_way(self) -> Courtesy:
+        """What a job is to call between two small parts of its work (see the port)."""
+        return Courtesy()
 
     def submit(
         self, job: Callable[[Argument], Result], argument: Argument, done: Callable[[Result | Exception], object]

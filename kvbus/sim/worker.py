@@ -9,7 +9,7 @@ from functools import partial
 from random import Random
 
 from kvbus.errors import WorkerDied
-from kvbus.ports.worker import Argument, Result
+from kvbus.ports.worker import Argument, Result, keep_on
 from kvbus.sim.timeline import Timeline
 
 _SECONDS = (0.01, 0.5)
@@ -35,6 +35,11 @@ class InlineWorker:
         self._life = object()
         self._jobs: deque[Callable[[], object]] = deque()
         self._closed = False
+
+    @property
+    def give_way(self) -> Callable[[], object]:
+        """What does nothing: there is nobody beside the job."""
+        return keep_on
 
     def submit(
         self, job: Callable[[Argument], Result], argument: Argument, done: Callable[[Result | Exception], object]

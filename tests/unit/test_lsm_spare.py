@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from errno import EMFILE, ENOSPC, ENOTSUP, EPERM
 from pathlib import Path
@@ -345,3 +346,23 @@ def test_a_name_that_an_interrupted_try_has_given_is_made_durable_before_it_coun
     put(engine, b"c")
     for seed in range(20):
         assert list(state_of(opened(disk.crash(Random(seed)), OPTIONS)[0])) == [b"a", b"b", b"c"]
+
+
+def test_segments_of_about_the_same_size_grow_no_file(tmp_path: Path) -> None:
+    """The zeros ahead of a segment's tail are blanked, too: the next one may be a little larger."""
+    worker = LateWorker()
+    with closing(OsDisk(tmp_path)) as disk:
+        engine = open_lsm(disk, replace(OPTIONS, memory_bytes=64 << 20), worker)
+        grown: list[int] = []
+        for number in range(5):
+            path = tmp_path / f"log-{number + 1:08d}"
+            before = path.stat().st_size if number else 0
+            engine.apply([b"%05d" % number], [bytes(600_000 + 1000 * number)])
+            engine.commit()
+            grown.append(path.stat().st_size - before)
+            engine.flush()
+            drain(worker)
+        engine.close()
+    # The third one is the first that takes a file over.
+    assert grown[0] > 600_000
+    assert grown[2:] == [0, 0, 0]

@@ -154,12 +154,18 @@ class CommitLog:
     def _next_file(self, name: str) -> tuple[AppendFile, bool]:
         """Return the next segment's file, and whether its name is durable."""
         is_named, self.has_spare = self.has_spare, False
+        if is_named:
+            with suppress(FileNotFoundError):
+                return self._reuse(name), True
         with suppress(FileExistsError):
             return self._disk.create(name, fill_step_bytes=self._fill_step_bytes), False
+        # It is there, and nobody has said so yet.
+        return self._reuse(name), False
+
+    def _reuse(self, name: str) -> AppendFile:
         if self._disk.read(name, 0, HEADER_BYTES).strip(b"\0"):
             raise FileExistsError(EEXIST, "It is no blank file", name)
-        # It is there, whether somebody has said so yet or not.
-        return self._disk.reuse(name, fill_step_bytes=self._fill_step_bytes), is_named
+        return self._disk.reuse(name, fill_step_bytes=self._fill_step_bytes)
 
     def seal(self) -> None:
         """Sync the open segment, mark its end and close it; the next append opens another one.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -46,7 +46,7 @@ def compact(task: CompactionTask) -> list[TableMeta]:
         CorruptionError: an input is damaged.
         OSError: the disk is full or failing.
     """
-    chunks: Iterable[Chunk] = merge([_run(task.disk, run) for run in task.runs])
+    chunks: Iterable[Chunk] = merge([_run(task.disk, run, task.output.give_way) for run in task.runs])
     if task.drops_removals:
         chunks = map(_without_removals, chunks)
     return write_tables(task.disk, chunks, task.output)
@@ -62,16 +62,17 @@ def table_chunks(file: ReadFile, index: Index, name: str) -> Iterator[Chunk]:
     first = 0
     while first < blocks:
         last = max(bisect_left(bounds, bounds[first] + _READ_BYTES, first, blocks), first + 1)
-        yield read_entries(file, index, first, last, name)
+        yield read_entries(file, bounds, first, last, name)
         first = last
 
 
-def _run(disk: Disk, tables: Sequence[Input]) -> Iterator[Chunk]:
+def _run(disk: Disk, tables: Sequence[Input], give_way: Callable[[], object]) -> Iterator[Chunk]:
     for table in tables:
         name = table_name(table.number)
         with closing(disk.open(name)) as file:
-            chunks = table_chunks(file, read_index(file, read_footer(file, name), name), name)
-            yield from chunks if not table.hidden else (_without_hidden(chunk, table.hidden) for chunk in chunks)
+            for chunk in table_chunks(file, read_index(file, read_footer(file, name), name), name):
+                yield _without_hidden(chunk, table.hidden) if table.hidden else chunk
+                give_way()
 
 
 def _without_hidden(chunk: Chunk, hidden: tuple[tuple[bytes, bytes], ...]) -> Chunk:

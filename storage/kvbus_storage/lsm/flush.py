@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from kvbus.errors import CorruptionError
@@ -37,7 +37,7 @@ def flush(task: FlushTask) -> list[TableMeta]:
     """
     found: dict[bytes, bytes] = {}
     for segment, end in task.segments:
-        _replay(task.disk, segment, end, found)
+        _replay(task.disk, segment, end, found, task.output.give_way)
     return write_tables(task.disk, in_chunks(found), task.output)
 
 
@@ -67,13 +67,14 @@ def replay_record(record: LogRecord, found: dict[bytes, bytes]) -> None:
             del found[key]
 
 
-def _replay(disk: Disk, segment: int, end: int, found: dict[bytes, bytes]) -> None:
+def _replay(disk: Disk, segment: int, end: int, found: dict[bytes, bytes], give_way: Callable[[], object]) -> None:
     file = disk.open(segment_name(segment))
     at = HEADER_BYTES
     try:
         for record in read_records(file, segment, end):
             replay_record(record, found)
             at = record.end
+            give_way()
     except FormatError as error:
         raise CorruptionError(str(error), segment_name(segment), at) from error
     finally:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from kvbus.errors import CorruptionError, ReadOnly
 from kvbus.ports.disk import Disk
-from kvbus.ports.worker import Argument, Result, Worker
-from kvbus_storage.log.format import segment_name, segment_number
+from kvbus.ports.worker import Argument, Result, Worker, keep_on
+from kvbus_storage.log.format import segment_name
 from kvbus_storage.log.journal import Journal
 from kvbus_storage.lsm.catalog import Catalog, remove_files
 from kvbus_storage.lsm.compaction import CompactionTask, Input, compact
@@ -27,7 +28,7 @@ from kvbus_storage.lsm.installation import Installer
 from kvbus_storage.lsm.manifest_format import AddedTable, Edit
 from kvbus_storage.lsm.pace import Pace
 from kvbus_storage.lsm.picking import Compaction, Picker
-from kvbus_storage.lsm.sweep import SweepTask, sweep
+from kvbus_storage.lsm.sweep import Sweeper, SweepTask, sweep
 from kvbus_storage.options import EngineOptions
 from kvbus_storage.raft_log import SegmentRaftLog
 from kvbus_storage.removed import REMOVED
@@ -72,11 +73,10 @@ class Maintenance:
         self._clock = clock
         self._submitted_at = 0.0
         self._busy_tables: frozenset[int] = frozenset()
-        # Those of the newest one, without the zeros ahead of its tail: the next ones may be about as large.
-        self._flushed_segment_bytes = 0
         # Numbers of inputs that could not be read: compaction leaves them alone.
         self._damaged = dict.fromkeys(catalog.damaged)
         self._ingests = Ingestions()
+        self._sweeper = Sweeper(disk, journal, catalog)
         self.wants_all = False
         self.pace = Pace(options, clock)
         self.drops: list[Drop] = []
@@ -211,7 +211,8 @@ class Maintenance:
         records = {
             key: record for key, record in generation.memtable.items() if record is not REMOVED or self._has_tables()
         }
-        metas = write_tables(self._disk, in_chunks(records), self._output(generation.lsn, level=0))
+        output = replace(self._output(generation.lsn, level=0), give_way=keep_on)
+        metas = write_tables(self._disk, in_chunks(records), output)
         self._install_flush(generation, metas)
 
     def drop(self, drop: Drop) -> None:
@@ -239,6 +240,7 @@ class Maintenance:
             block_bytes=options.block_bytes,
             compression=options.compression,
             sync_bytes=SHORT_SYNC_BYTES if self.pace.is_gentle else LONG_SYNC_BYTES,
+            give_way=self._worker.give_way,
         )
 
     def _submit(
@@ -331,17 +333,7 @@ class Maintenance:
         """Let the worker remove what counts no more: a large file takes it milliseconds, as it would the loop."""
         if not self._catalog.trash or not self._is_free():
             return False
-        # Segments last: the log can use one of them again.
-        names = sorted(self._catalog.trash, key=lambda name: segment_number(name) or 0)
-        self._catalog.trash = []
-        spare = self._journal.wanted_spare if segment_number(names[-1]) is not None else None
-        task = SweepTask(
-            disk=self._disk,
-            names=names,
-            spare=spare,
-            spare_bytes=self._flushed_segment_bytes,
-            one_by_one=self.pace.is_gentle,
-        )
+        task = self._sweeper.task(one_by_one=self.pace.is_gentle)
         self._submit(sweep, task, partial(self._sweep_ended, task))
         return True
 
@@ -350,13 +342,10 @@ class Maintenance:
         if not self._journal.running:
             return
         if isinstance(outcome, Exception):
-            self._catalog.trash += task.names
+            self._sweeper.failed(task)
             self._installer.failed("removing files", outcome)
             return
-        if not outcome:
-            self._journal.want_no_spares()
-        elif task.spare is not None:
-            self._journal.take_spare(task.spare)
+        self._sweeper.ended(task, makes_spares=outcome)
         self._go_on()
 
     def _install_flush(self, generation: Generation, metas: list[TableMeta]) -> None:
@@ -382,7 +371,7 @@ class Maintenance:
         self.flushes += 1
         self.flushed_bytes += sum(meta.size_bytes for meta in metas)
         catalog.trash += map(segment_name, range(first, base))
-        self._flushed_segment_bytes = generation.segments[-1][1]
+        self._sweeper.flushed_segment_bytes = generation.segments[-1][1]
         self._journal.forget(base)
 
     def _install(self, edit: Edit) -> None:

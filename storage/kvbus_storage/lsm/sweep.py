@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from errno import EIO
 
 from kvbus.ports.disk import Disk
-from kvbus_storage.log.format import segment_name
-from kvbus_storage.lsm.catalog import remove_files
+from kvbus_storage.log.commit_log import FILL_STEP_BYTES
+from kvbus_storage.log.format import segment_name, segment_number
+from kvbus_storage.log.journal import Journal
+from kvbus_storage.lsm.catalog import Catalog, remove_files
 from kvbus_storage.room import is_lack_of_room
 
 
@@ -26,6 +28,44 @@ class SweepTask:
     spare: int | None
     spare_bytes: int
     one_by_one: bool
+
+
+class Sweeper:
+    """Says which files are to go, and hands the blank one that comes of it to the log.
+
+    ``flushed_segment_bytes`` are those of the newest segment that was flushed, without the zeros ahead of its tail: the
+    next ones may be about as large.
+    """
+
+    def __init__(self, disk: Disk, journal: Journal, catalog: Catalog) -> None:
+        self._disk = disk
+        self._journal = journal
+        self._catalog = catalog
+        self.flushed_segment_bytes = 0
+
+    def task(self, *, one_by_one: bool) -> SweepTask:
+        """Return what there is to do: there is something."""
+        # Segments last: the log can use one of them again.
+        names = sorted(self._catalog.trash, key=lambda name: segment_number(name) or 0)
+        self._catalog.trash = []
+        return SweepTask(
+            disk=self._disk,
+            names=names,
+            spare=self._journal.wanted_spare if segment_number(names[-1]) is not None else None,
+            spare_bytes=self.flushed_segment_bytes + FILL_STEP_BYTES,
+            one_by_one=one_by_one,
+        )
+
+    def failed(self, task: SweepTask) -> None:
+        """Let the files wait for the next sweep."""
+        self._catalog.trash += task.names
+
+    def ended(self, task: SweepTask, *, makes_spares: bool) -> None:
+        """Take note of what :func:`sweep` says."""
+        if not makes_spares:
+            self._journal.want_no_spares()
+        elif task.spare is not None:
+            self._journal.take_spare(task.spare)
 
 
 def sweep(task: SweepTask) -> bool:

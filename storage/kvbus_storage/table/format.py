@@ -13,7 +13,7 @@ from re import compile as compile_pattern
 from struct import Struct
 from struct import error as struct_error
 
-from kvbus.core.columns import ColumnError, pack_column, unpack_full_column
+from kvbus.core.columns import ColumnError, count_items, pack_column, unpack_full_column
 from kvbus_storage.checksum import extend
 from kvbus_storage.format_error import FormatError, VersionError
 from kvbus_storage.table.compression import Compression, compress, decompress
@@ -112,6 +112,19 @@ def decode_index(data: bytes) -> Index:
     except (ColumnError, ValueError, struct_error) as error:
         raise FormatError(f"is not an index: {error}") from error
     return Index(first_key, last_key, separators, array("Q", accumulate(sizes, initial=0)))
+
+
+def count_blocks(data: bytes) -> int:
+    """Return the number of blocks that an encoded index tells of.
+
+    Raises:
+        FormatError: it is not one.
+    """
+    try:
+        _, at = unpack_full_column(data)
+        return count_items(data, at)
+    except ColumnError as error:
+        raise FormatError(f"is not an index: {error}") from error
 
 
 def encode_footer(footer: Footer) -> bytes:

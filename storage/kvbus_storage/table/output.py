@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from kvbus.errors import CorruptionError
 from kvbus.ports.disk import Disk
+from kvbus.ports.worker import keep_on
 from kvbus_storage.lsm.merge import Chunk
 from kvbus_storage.table.compression import Compression
 from kvbus_storage.table.format import table_name
@@ -21,7 +22,7 @@ class OutputPlan:
 
     ``first_number`` is the first one's, the others follow. A table ends before a key of ``guards`` (ascending), and
     where it has ``table_bytes`` of keys and records. ``lsn`` is that of the newest batch that may be in them. A sync
-    covers about ``sync_bytes``.
+    covers about ``sync_bytes``; ``give_way`` is called between two blocks.
     """
 
     first_number: int
@@ -31,6 +32,7 @@ class OutputPlan:
     block_bytes: int
     compression: Compression
     sync_bytes: int = LONG_SYNC_BYTES
+    give_way: Callable[[], object] = keep_on
 
 
 def write_tables(disk: Disk, chunks: Iterable[Chunk], plan: OutputPlan) -> list[TableMeta]:
@@ -104,4 +106,5 @@ class _Output:
             block_bytes=plan.block_bytes,
             compression=plan.compression,
             sync_bytes=plan.sync_bytes,
+            give_way=plan.give_way,
         )

@@ -22,9 +22,11 @@ from kvbus_storage.table.format import (
     FOOTER_BYTES,
     Footer,
     Index,
+    count_blocks,
     decode_footer,
     decode_index,
     decode_stored,
+    encode_index,
     table_name,
 )
 from kvbus_storage.table.writer import TableMeta
@@ -44,14 +46,17 @@ Part = TypeVar("Part")
 class Table:
     """A table opened for reading: its filter and its index are in memory, its blocks come through ``cache``.
 
+    ``index`` is the encoded one, whose check has been made. It is decoded when it is needed first: to do so for all
+    that a job has written would hold up a node's loop.
     ``hidden`` holds the ranges of keys, ``(start, end)`` half open, that were dropped after the table was written.
     """
 
     __slots__ = (
+        "_bounds",
         "_cache",
         "_cached",
+        "_encoded_index",
         "_file",
-        "_index",
         "_place",
         "_separators",
         "bloom",
@@ -63,17 +68,18 @@ class Table:
         "number",
     )
 
-    def __init__(self, file: ReadFile, meta: TableMeta, bloom: Filter, index: Index, cache: BlockCache) -> None:
+    def __init__(self, file: ReadFile, meta: TableMeta, bloom: Filter, index: bytes, cache: BlockCache) -> None:
         self.meta = meta
         self.number = meta.number
         self.first_key = meta.first_key
         self.last_key = meta.last_key
         self.hidden: tuple[tuple[bytes, bytes], ...] = ()
         self.bloom: Container[int] = bloom.bloom
-        self.memory_bytes = bloom.size_bytes + _SEPARATOR_BYTES * len(index.separators)
+        self.memory_bytes = bloom.size_bytes + _SEPARATOR_BYTES * count_blocks(index)
         self._file = file
-        self._index = index
-        self._separators = index.separators
+        self._encoded_index = index
+        self._separators: list[bytes] = []
+        self._bounds: array[int] = array("Q")
         self._cache = cache
         self._cached = cache.entries
         self._place = meta.number << _PLACE_BITS
@@ -81,7 +87,7 @@ class Table:
     @property
     def blocks(self) -> int:
         """The number of data blocks."""
-        return len(self._separators)
+        return len(self._separators or self._load_index())
 
     def find(self, key: bytes) -> bytes | None:
         """Return what stands at ``key``, between the first and the last one: a record, REMOVED, or None.
@@ -89,7 +95,7 @@ class Table:
         Raises:
             CorruptionError: the block is damaged.
         """
-        index = bisect_left(self._separators, key)
+        index = bisect_left(self._separators or self._load_index(), key)
         entry = self._cached.get(self._place + index)
         if entry is None:
             block = self._read_block(index)
@@ -128,7 +134,7 @@ class Table:
 
     def block_of(self, key: bytes) -> int:
         """Return the number of the first block that may hold ``key`` or what follows it; :attr:`blocks` if none."""
-        return bisect_left(self._separators, key)
+        return bisect_left(self._separators or self._load_index(), key)
 
     def is_cached(self, block: int) -> bool:
         """Say whether a block is in memory."""
@@ -165,14 +171,24 @@ class Table:
         """Release the file."""
         self._file.close()
 
+    def _load_index(self) -> list[bytes]:
+        try:
+            index = decode_index(self._encoded_index)
+        except FormatError as error:
+            raise CorruptionError(f"the table's index {error}", table_name(self.number), 0) from error
+        if index.separators:
+            self._encoded_index = b""
+        self._separators, self._bounds = index.separators, index.bounds
+        return self._separators
+
     def _entries_of(self, first: int, last: int) -> tuple[list[bytes], list[bytes]]:
         """Return the entries of the blocks from ``first`` up to ``last``; the cache is asked of a single one only."""
         if last - first == 1:
             return self.entries(first)
-        return read_entries(self._file, self._index, first, last, table_name(self.number))
+        return read_entries(self._file, self._bounds, first, last, table_name(self.number))
 
     def _read_block(self, index: int) -> bytes:
-        bounds = self._index.bounds
+        bounds = self._bounds
         begin = bounds[index]
         return _decoded(self._file.read(begin, bounds[index + 1] - begin), table_name(self.number), begin)
 
@@ -181,8 +197,7 @@ class DamagedTable(Table):
     """Stands for a table that cannot be opened: whatever is looked for in its range of keys meets the damage."""
 
     def __init__(self, file: ReadFile, meta: TableMeta, cache: BlockCache, damage: CorruptionError) -> None:
-        index = Index(meta.first_key, meta.last_key, [], array("Q", (0,)))
-        super().__init__(file, meta, Filter.of_hashes([]), index, cache)
+        super().__init__(file, meta, Filter.of_hashes([]), encode_index(b"", b"", [], []), cache)
         self.bloom = _Anything()
         # An error that is raised keeps the frames that it went through, and all that these hold: so each gets a copy.
         self._damage = copy(damage)
@@ -250,7 +265,8 @@ def _read_table(file: ReadFile, meta: TableMeta, cache: BlockCache) -> Table:
     footer = read_footer(file, name)
     if (file.size, footer.number, footer.entries) != (meta.size_bytes, meta.number, meta.entries):
         raise CorruptionError("the table is another one than the manifest names", name, 0)
-    return Table(file, meta, _read_filter(file, footer, name), read_index(file, footer, name), cache)
+    index = _read_part(file, footer.index_offset, footer.index_end, name, "index", bytes)
+    return Table(file, meta, _read_filter(file, footer, name), index, cache)
 
 
 def read_footer(file: ReadFile, name: str) -> Footer:
@@ -278,13 +294,16 @@ def read_index(file: ReadFile, footer: Footer, name: str) -> Index:
     return _read_part(file, footer.index_offset, footer.index_end, name, "index", decode_index)
 
 
-def read_entries(file: ReadFile, index: Index, first: int, last: int, name: str) -> tuple[list[bytes], list[bytes]]:
+def read_entries(
+    file: ReadFile, bounds: array[int], first: int, last: int, name: str
+) -> tuple[list[bytes], list[bytes]]:
     """Read the keys in the blocks from ``first`` up to ``last`` and what stands at them, with one read.
+
+    Block i lies between ``bounds[i]`` and ``bounds[i + 1]``.
 
     Raises:
         CorruptionError: a block is damaged.
     """
-    bounds = index.bounds
     begin = bounds[first]
     data = file.read(begin, bounds[last] - begin)
     keys: list[bytes] = []

@@ -6,7 +6,7 @@ Source: FORMATS.md, "Table".
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -49,11 +49,21 @@ class TableMeta:
 class TableWriter:
     """Writes one table, a chunk of entries at a time."""
 
-    def __init__(self, disk: Disk, number: int, *, block_bytes: int, compression: Compression, sync_bytes: int) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        number: int,
+        *,
+        block_bytes: int,
+        compression: Compression,
+        sync_bytes: int,
+        give_way: Callable[[], object],
+    ) -> None:
         self._number = number
         self._block_bytes = block_bytes
         self._compression: Compression = compression
         self._sync_bytes = sync_bytes
+        self._give_way = give_way
         self._file = disk.create(table_name(number))
         self._keys: list[bytes] = []
         self._records: list[bytes] = []
@@ -147,6 +157,7 @@ class TableWriter:
         self._parts_bytes += len(part)
         if self._parts_bytes >= self._sync_bytes:
             self._append()
+        self._give_way()
 
     def _append(self) -> None:
         if self._parts:
