@@ -59,8 +59,9 @@ class EngineOptions:
     full segment), at least 2. Default 4. Less: shorter logs, more starts that rewrite."""
 
     memory_bytes: int = 256 * _MIB
-    """Memory for data, at least 1 MiB. Default 256 MiB. A memtable is flushed when it takes an eighth of it, and two
-    are kept as a cache; half of it is for blocks, filters and indexes of tables."""
+    """Memory for data, at least 1 MiB. Default 256 MiB. A memtable is flushed when writes take an eighth of it, beside
+    as much that reads have found elsewhere; a quarter is for those that wait for it, or are kept as a cache; half of it
+    is for blocks, filters and indexes of tables."""
 
     compression: Compression = "lz4"
     """How blocks are stored. Default ``lz4``; ``zstd``: smaller and slower; ``none``. What it does not shrink by an
@@ -126,13 +127,18 @@ class EngineOptions:
 
     @property
     def memtable_bytes(self) -> int:
-        """Memory at which a memtable is full."""
+        """Memory of writes at which a memtable is full."""
         return self.memory_bytes // 8
+
+    @property
+    def borrowed_bytes(self) -> int:
+        """Memory in the active memtable for records that reads have found elsewhere."""
+        return self.memory_bytes // 4
 
     @property
     def cached_bytes(self) -> int:
         """Memory for memtables that are flushed, and those that wait for it, when a flush has ended."""
-        return 2 * self.memtable_bytes
+        return self.memory_bytes * 3 // 8
 
     @property
     def waiting_bytes(self) -> int:
@@ -145,4 +151,4 @@ class EngineOptions:
     @property
     def tables_bytes(self) -> int:
         """Memory for blocks, filters and indexes."""
-        return self.memory_bytes // 2
+        return self.memory_bytes // 4

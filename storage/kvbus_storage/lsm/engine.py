@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from time import monotonic
 
 from kvbus.core.types import Lsn
+from kvbus.errors import CorruptionError
 from kvbus.ports.disk import Disk
 from kvbus.ports.engine import ReadPath
 from kvbus.ports.worker import Worker
-from kvbus_storage.log.format import Kind
+from kvbus_storage.log.format import HEADER_BYTES, Kind
 from kvbus_storage.log.journal import Journal
 from kvbus_storage.log.payload import encode_batch, encode_keys
 from kvbus_storage.log.recovery import LogTail
@@ -22,7 +23,7 @@ from kvbus_storage.lsm.catalog import Catalog
 from kvbus_storage.lsm.drops import Drop
 from kvbus_storage.lsm.generations import Generations
 from kvbus_storage.lsm.ingestion import Ingestion, key_range
-from kvbus_storage.lsm.levels import Levels, Probes
+from kvbus_storage.lsm.levels import Probes
 from kvbus_storage.lsm.maintenance import Maintenance
 from kvbus_storage.lsm.view import View, scan_all
 from kvbus_storage.options import EngineOptions
@@ -115,9 +116,16 @@ class LsmEngine:
         """Return the record at ``key``, or None."""
         if not self._journal.running:
             self._journal.refuse()
-        record = self._generations.get(key)
+        generations = self._generations
+        record = generations.active.get(key)
         if record is None:
-            record = self._catalog.levels.find(key, self._probes)
+            for generation in generations.frozen:
+                record = generation.memtable.get(key)
+                if record is not None:
+                    break
+            else:
+                record = self._catalog.levels.find(key, self._probes)
+            self._borrow((key,), (record,))
         return None if record is REMOVED else record
 
     def multi_get(self, keys: Sequence[bytes]) -> list[bytes | None]:
@@ -127,16 +135,17 @@ class LsmEngine:
         generations = self._generations
         found = generations.active.multi_get(keys)
         if None in found and (generations.frozen or self._catalog.levels.runs):
-            find_below(generations, self._catalog.levels, keys, found, self._probes)
+            self._look_below(keys, found)
         elif not generations.has_removals:
             return found
         return [None if record is REMOVED else record for record in found] if REMOVED in found else found
 
     def explain(self, key: bytes) -> ReadPath:
         """Return the way of a read of ``key``, as it would be now (see the port)."""
-        if self._generations.get(key) is not None:
-            return ReadPath(memtable="hit", blooms=[], sstables=[])
-        return self._catalog.levels.explain(key)
+        memtable = self._generations.holder(key)
+        if memtable is None or (memtable.borrowed_bytes and self._is_in_tables(key, memtable.get(key))):
+            return self._catalog.levels.explain(key)
+        return ReadPath(memtable="hit", blooms=[], sstables=[])
 
     def apply(
         self,
@@ -167,7 +176,7 @@ class LsmEngine:
         options = self._options
         if (
             self._journal.fresh_bytes >= options.segment_bytes
-            or self._generations.active.memory_bytes >= options.memtable_bytes
+            or self._generations.active.grown_bytes >= options.memtable_bytes
         ):
             self._freeze()
             self._on_full()
@@ -254,7 +263,7 @@ class LsmEngine:
         waiting = generations.unflushed()
         found = {
             "keys": len(generations.active) + sum(len(each.memtable) for each in waiting) + in_tables,
-            "memtable_bytes": generations.data_bytes,
+            "memtable_bytes": generations.unflushed_bytes(self._active_log_bytes()),
             "memory_bytes": generations.memory_bytes + self._cache.used_bytes + self._tables_memory(),
             "frozen_memtables": len(waiting),
             "tables": sum(len(run.tables) for run in levels.runs),
@@ -296,31 +305,63 @@ class LsmEngine:
         if self._segments:
             self._generations.freeze(self._segments, self._journal.last_lsn, self._raft.applied())
             self._segments = ()
+            self._generations.shed(self._options.cached_bytes)
             self._maintenance.weigh()
 
     def _store(
         self, keys: Sequence[bytes], records: Sequence[bytes], previous: Sequence[bytes | None] | None = None
     ) -> Callable[[], None]:
         generations = self._generations
-        if generations.frozen or generations.has_removals or self._catalog.levels.runs:
-            # What reads show may lie below the active memtable, which must know what it held itself.
+        if generations.has_removals or generations.active.borrowed_bytes >= self._options.borrowed_bytes:
+            # Not all that reads show stands in the active memtable as they show it.
             previous = None
         return generations.active.put(keys, records, previous)
+
+    def _look_below(self, keys: Sequence[bytes], found: list[bytes | None]) -> None:
+        """Fill the gaps of ``found``, what the active memtable has at ``keys``, and let it keep what fills them."""
+        gaps = [index for index, record in enumerate(found) if record is None]
+        missing = [keys[index] for index in gaps]
+        below = self._generations.find_below(missing)
+        levels = self._catalog.levels
+        if None in below and levels.runs:
+            below = [
+                levels.find(key, self._probes) if record is None else record
+                for key, record in zip(missing, below, strict=True)
+            ]
+        self._borrow(missing, below)
+        for index, record in zip(gaps, below, strict=True):
+            found[index] = record
+
+    def _borrow(self, keys: Sequence[bytes], below: Sequence[bytes | None]) -> None:
+        """Keep in the active memtable what stands below it, as far as there is room for that."""
+        generations, options = self._generations, self._options
+        if generations.leaving:
+            generations.let_go()
+        if generations.active.borrowed_bytes >= options.borrowed_bytes:
+            if self._active_log_bytes() or generations.unflushed():
+                # A flush will make room.
+                return
+            generations.set_aside(self._journal.last_lsn)
+            generations.shed(options.cached_bytes)
+        active = generations.active
+        for key, record in zip(keys, below, strict=True):
+            if record is not None and record is not REMOVED:
+                active.borrow(key, record)
+
+    def _is_in_tables(self, key: bytes, record: bytes | None) -> bool:
+        """Say whether tables hold just ``record`` at ``key``."""
+        try:
+            return self._catalog.levels.peek(key) == record
+        except CorruptionError:
+            return False
+
+    def _active_log_bytes(self) -> int:
+        """Return how many bytes the log has, or will have, for what was written to the active memtable, at least."""
+        open_bytes = self._journal.segment_bytes if self._journal.has_records else 0
+        return open_bytes + self._journal.queued_bytes + sum(end - HEADER_BYTES for _, end in self._segments)
 
     def _fit_cache(self) -> None:
         self._cache.resize(max(self._options.tables_bytes - self._tables_memory(), _LEAST_CACHE_BYTES))
 
     def _tables_memory(self) -> int:
         return sum(table.memory_bytes for table in self._catalog.levels.tables())
-
-
-def find_below(
-    generations: Generations, levels: Levels, keys: Sequence[bytes], found: list[bytes | None], probes: Probes
-) -> None:
-    """Fill the gaps of ``found``, what the active memtable has at ``keys``, with what lies below it."""
-    generations.find(keys, found)
-    if None in found and levels.runs:
-        gaps = [index for index, record in enumerate(found) if record is None]
-        find = levels.find
-        for index in gaps:
-            found[index] = find(keys[index], probes)

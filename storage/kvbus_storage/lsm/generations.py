@@ -7,8 +7,9 @@ holds is newer than any table below it, so that keys which are written often are
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 from kvbus.core.types import Lsn
 from kvbus_storage.memtable import Memtable
@@ -52,10 +53,15 @@ class Generations:
         memtables = [self.active, *(each.memtable for each in self.frozen), *self.leaving]
         return sum(each.memory_bytes for each in memtables)
 
-    @property
-    def data_bytes(self) -> int:
-        """Bytes of all keys and records that are not in tables yet."""
-        return self.active.data_bytes + sum(each.memtable.data_bytes for each in self.unflushed())
+    def unflushed_bytes(self, active_log_bytes: int) -> int:
+        """Return how many bytes of keys and records are not in tables yet.
+
+        What a memtable has borrowed does not count: the log knows it not, where ``active_log_bytes`` are the active
+        one's.
+        """
+        sizes = [min(self.active.data_bytes, active_log_bytes)]
+        sizes += [min(each.memtable.data_bytes, sum(end for _, end in each.segments)) for each in self.unflushed()]
+        return sum(sizes)
 
     def unflushed(self) -> list[Generation]:
         """Return the frozen generations that are not in tables yet, newest first."""
@@ -63,26 +69,22 @@ class Generations:
 
     def get(self, key: bytes) -> bytes | None:
         """Return what the newest of them that knows ``key`` holds there: a record, REMOVED, or None."""
-        record = self.active.get(key)
-        if record is None:
-            for generation in self.frozen:
-                record = generation.memtable.get(key)
-                if record is not None:
-                    break
-        return record
+        holder = self.holder(key)
+        return None if holder is None else holder.get(key)
 
-    def find(self, keys: Sequence[bytes], found: list[bytes | None]) -> None:
-        """Fill the gaps of ``found``, which the active memtable left, with what the frozen ones hold."""
-        for generation in self.frozen:
-            gaps = [key for key, record in zip(keys, found, strict=True) if record is None]
-            older = generation.memtable.multi_get(gaps)
-            if len(gaps) == len(found):
-                found[:] = older
-            else:
-                rest = iter(older)
-                found[:] = [next(rest) if record is None else record for record in found]
-            if None not in found:
-                return
+    def holder(self, key: bytes) -> Memtable | None:
+        """Return the newest of them that knows ``key``, or None."""
+        for memtable in (self.active, *(each.memtable for each in self.frozen)):
+            if memtable.get(key) is not None:
+                return memtable
+        return None
+
+    def find_below(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Return what the frozen ones hold at ``keys``, in order: a record, REMOVED, or None."""
+        below: Iterable[bytes | None] = repeat(None, len(keys))
+        for generation in reversed(self.frozen):
+            below = generation.memtable.look_up(keys, below)
+        return list(below)
 
     def freeze(self, segments: tuple[tuple[int, int], ...], lsn: Lsn, applied: Mapping[int, int]) -> None:
         """Give the writes a new memtable."""
@@ -90,16 +92,21 @@ class Generations:
         self.has_removals |= self.active.has_removals
         self.active = Memtable()
 
-    def shed(self, room_bytes: int) -> None:
-        """Keep the newest of those that are in tables, one in any case, and a second one if there is room for it.
+    def set_aside(self, lsn: Lsn) -> None:
+        """Give the writes a new memtable: the active one, which holds only what it has borrowed, stays as a cache.
 
-        ``room_bytes`` are for all that are frozen.
+        None may wait to be flushed.
         """
+        self.frozen = (Generation(self.active, (), lsn, {}, is_flushed=True), *self.frozen)
+        self.active = Memtable()
+
+    def shed(self, room_bytes: int) -> None:
+        """Keep the newest of those that are in tables, if there is room: ``room_bytes`` are for all that are frozen."""
         kept = self.unflushed()
         room_bytes -= sum(each.memtable.memory_bytes for each in kept)
-        for number, each in enumerate(self.frozen[len(kept) :][:_CACHED]):
+        for each in self.frozen[len(kept) :][:_CACHED]:
             room_bytes -= each.memtable.memory_bytes
-            if number and room_bytes < 0:
+            if room_bytes < 0:
                 break
             kept.append(each)
         self.leaving += [each.memtable for each in self.frozen[len(kept) :] if not each.is_lent]
