@@ -139,7 +139,9 @@ class Memtable:
 
     def without(self, start: bytes, end: bytes) -> Memtable:
         """Return a copy without the keys from ``start`` up to ``end``."""
-        return Memtable({key: record for key, record in self._records.items() if not start <= key < end})
+        found = Memtable({key: record for key, record in self._records.items() if not start <= key < end})
+        found.borrowed_bytes = min(self.borrowed_bytes, found.memory_bytes)
+        return found
 
     def take_back(self, undo: Undo) -> None:
         """Restore what the newest batch replaced."""

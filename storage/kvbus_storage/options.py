@@ -60,8 +60,8 @@ class EngineOptions:
 
     memory_bytes: int = 256 * _MIB
     """Memory for data, at least 1 MiB. Default 256 MiB. A memtable is flushed when writes take an eighth of it, beside
-    as much that reads have found elsewhere; a quarter is for those that wait for it, or are kept as a cache; half of it
-    is for blocks, filters and indexes of tables."""
+    a quarter for what reads have found elsewhere; three eighths are for those that wait for it or are kept as a cache,
+    a quarter is for blocks, filters and indexes of tables."""
 
     compression: Compression = "lz4"
     """How blocks are stored. Default ``lz4``; ``zstd``: smaller and slower; ``none``. What it does not shrink by an
@@ -137,8 +137,8 @@ class EngineOptions:
 
     @property
     def cached_bytes(self) -> int:
-        """Memory for memtables that are flushed, and those that wait for it, when a flush has ended."""
-        return self.memory_bytes * 3 // 8
+        """Memory for memtables that wait for a flush or are flushed: a full one fits with all it has borrowed."""
+        return self.memory_bytes * 13 // 32
 
     @property
     def waiting_bytes(self) -> int:

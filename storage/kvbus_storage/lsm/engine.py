@@ -51,6 +51,7 @@ class LsmEngine:
     """An :class:`~kvbus.ports.engine.Engine` over memtables, a commit log and tables; made by :func:`open_lsm`."""
 
     __slots__ = (
+        "_borrow_room",
         "_cache",
         "_catalog",
         "_disk",
@@ -312,7 +313,7 @@ class LsmEngine:
         self, keys: Sequence[bytes], records: Sequence[bytes], previous: Sequence[bytes | None] | None = None
     ) -> Callable[[], None]:
         generations = self._generations
-        if generations.has_removals or generations.active.borrowed_bytes >= self._options.borrowed_bytes:
+        if generations.has_removals or generations.active.borrowed_bytes >= self._borrow_room:
             # Not all that reads show stands in the active memtable as they show it.
             previous = None
         return generations.active.put(keys, records, previous)
@@ -334,15 +335,15 @@ class LsmEngine:
 
     def _borrow(self, keys: Sequence[bytes], below: Sequence[bytes | None]) -> None:
         """Keep in the active memtable what stands below it, as far as there is room for that."""
-        generations, options = self._generations, self._options
+        generations = self._generations
         if generations.leaving:
             generations.let_go()
-        if generations.active.borrowed_bytes >= options.borrowed_bytes:
-            if self._active_log_bytes() or generations.unflushed():
+        if generations.active.borrowed_bytes >= self._borrow_room:
+            if not self._borrow_room or self._active_log_bytes() or generations.unflushed():
                 # A flush will make room.
                 return
             generations.set_aside(self._journal.last_lsn)
-            generations.shed(options.cached_bytes)
+            generations.shed(self._options.cached_bytes)
         active = generations.active
         for key, record in zip(keys, below, strict=True):
             if record is not None and record is not REMOVED:
@@ -361,7 +362,10 @@ class LsmEngine:
         return open_bytes + self._journal.queued_bytes + sum(end - HEADER_BYTES for _, end in self._segments)
 
     def _fit_cache(self) -> None:
-        self._cache.resize(max(self._options.tables_bytes - self._tables_memory(), _LEAST_CACHE_BYTES))
+        """Share the memory out between blocks and borrowed records, by what filters and indexes leave of it."""
+        left = self._options.tables_bytes - self._tables_memory()
+        self._cache.resize(max(left, _LEAST_CACHE_BYTES))
+        self._borrow_room = max(self._options.borrowed_bytes + min(left, 0), 0)
 
     def _tables_memory(self) -> int:
         return sum(table.memory_bytes for table in self._catalog.levels.tables())
