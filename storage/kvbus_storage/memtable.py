@@ -33,12 +33,9 @@ class Memtable:
     A dict keeps insertion order, so the keys that the sorted lists do not know yet are its last ones. They wait in a
     short sorted list beside the long one, which takes them in once they are an eighth of it: a scan sorts what it
     returns (two runs: a merge) and what is new, never everything.
-
-    Beside what was written to it, it may hold records that reads have found below it, where they stay: so a key that is
-    read again takes one look. ``borrowed_bytes`` is the memory that this took, though some of it was overwritten since.
     """
 
-    __slots__ = ("_data_bytes", "_recent", "_records", "_settled", "borrowed_bytes", "has_removals")
+    __slots__ = ("_data_bytes", "_recent", "_records", "_settled", "has_removals")
 
     def __init__(self, records: dict[bytes, bytes] | None = None) -> None:
         self._records: dict[bytes, bytes] = {} if records is None else records
@@ -46,8 +43,7 @@ class Memtable:
         self.has_removals = REMOVED in self._records.values()
         self._settled: list[bytes] = []
         self._recent: list[bytes] = []
-        self._data_bytes = self._weigh()
-        self.borrowed_bytes = 0
+        self._data_bytes = sum(map(len, self._records)) + sum(map(len, self._records.values()))
 
     def __len__(self) -> int:
         return len(self._records)
@@ -62,11 +58,6 @@ class Memtable:
         """Memory that the table takes, about."""
         return self._data_bytes + _ENTRY_BYTES * len(self._records)
 
-    @property
-    def grown_bytes(self) -> int:
-        """Memory that writes have taken, about, beyond that of borrowed records."""
-        return self.memory_bytes - self.borrowed_bytes
-
     def get(self, key: bytes) -> bytes | None:
         """Return what stands at ``key``: a record, REMOVED, or None."""
         return self._records.get(key)
@@ -79,21 +70,18 @@ class Memtable:
         """Yield what stands at ``keys``, in order, or else what ``below`` yields there."""
         return map(self._records.get, keys, below)
 
-    def borrow(self, key: bytes, record: bytes) -> None:
-        """Keep at hand what a read has found below this table, unless something stands at ``key``."""
+    def add(self, key: bytes, record: bytes) -> None:
+        """Store ``record`` at ``key``, unless something stands there."""
         if key not in self._records:
             self._records[key] = record
-            size = len(key) + len(record)
-            self._data_bytes += size
-            self.borrowed_bytes += size + _ENTRY_BYTES
+            self._data_bytes += len(key) + len(record)
 
     def put(
         self, keys: Sequence[bytes], records: Sequence[bytes], previous: Sequence[bytes | None] | None = None
     ) -> Undo:
         """Store ``records[i]`` at ``keys[i]``; of a key that comes twice the last one wins.
 
-        ``previous`` is what :meth:`multi_get` gives for ``keys`` now, if the caller knows it. What lies below this
-        table may be in it, too, and takes time to weigh.
+        ``previous`` is what :meth:`multi_get` gives for ``keys`` now, if the caller knows it.
 
         Raises:
             ValueError: the two differ in length; nothing was stored.
@@ -109,9 +97,6 @@ class Memtable:
             last = dict(zip(keys, records, strict=True))
             first = dict(zip(keys, previous, strict=True))
             keys, records, previous = list(last), list(last.values()), list(first.values())
-        if grown != previous.count(None):
-            self._data_bytes = self._weigh()
-            return Undo(self, keys, previous)
         self._data_bytes += sum(map(len, records))
         if grown == len(keys):
             self._data_bytes += sum(map(len, keys))
@@ -139,9 +124,7 @@ class Memtable:
 
     def without(self, start: bytes, end: bytes) -> Memtable:
         """Return a copy without the keys from ``start`` up to ``end``."""
-        found = Memtable({key: record for key, record in self._records.items() if not start <= key < end})
-        found.borrowed_bytes = min(self.borrowed_bytes, found.memory_bytes)
-        return found
+        return Memtable({key: record for key, record in self._records.items() if not start <= key < end})
 
     def take_back(self, undo: Undo) -> None:
         """Restore what the newest batch replaced."""
@@ -186,9 +169,6 @@ class Memtable:
             keys += recent
             keys.sort()
         return keys, list(map(self._records.__getitem__, keys))
-
-    def _weigh(self) -> int:
-        return sum(map(len, self._records)) + sum(map(len, self._records.values()))
 
     def _sort_new_keys(self) -> None:
         new = len(self._records) - len(self._settled) - len(self._recent)

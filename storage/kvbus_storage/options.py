@@ -59,9 +59,9 @@ class EngineOptions:
     full segment), at least 2. Default 4. Less: shorter logs, more starts that rewrite."""
 
     memory_bytes: int = 256 * _MIB
-    """Memory for data, at least 1 MiB. Default 256 MiB. A memtable is flushed when writes take an eighth of it, beside
-    a quarter for what reads have found elsewhere; three eighths are for those that wait for it or are kept as a cache,
-    a quarter is for blocks, filters and indexes of tables."""
+    """Memory for data, at least 1 MiB. Default 256 MiB. A memtable is flushed when it takes an eighth of it; three
+    eighths are for those that wait for that or are kept as a cache, a quarter for records that reads have found
+    in them, and a quarter for blocks, filters and indexes of tables."""
 
     compression: Compression = "lz4"
     """How blocks are stored. Default ``lz4``; ``zstd``: smaller and slower; ``none``. What it does not shrink by an
@@ -127,18 +127,18 @@ class EngineOptions:
 
     @property
     def memtable_bytes(self) -> int:
-        """Memory of writes at which a memtable is full."""
+        """Memory at which a memtable is full."""
         return self.memory_bytes // 8
 
     @property
     def borrowed_bytes(self) -> int:
-        """Memory in the active memtable for records that reads have found elsewhere."""
+        """Memory for records that reads have found in tables."""
         return self.memory_bytes // 4
 
     @property
     def cached_bytes(self) -> int:
-        """Memory for memtables that wait for a flush or are flushed: a full one fits with all it has borrowed."""
-        return self.memory_bytes * 13 // 32
+        """Memory for memtables that wait for a flush or are flushed, with what they have borrowed."""
+        return self.memory_bytes * 3 // 8
 
     @property
     def waiting_bytes(self) -> int:

@@ -9,10 +9,11 @@ import pytest
 
 from kvbus.errors import ReadOnly
 from kvbus.sim.disk import MemoryDisk
-from kvbus_storage import LsmEngine
-from kvbus_storage.memtable import Memtable
+from kvbus_storage import EngineOptions, LsmEngine
 from tests.unit.lsm_workload import Clock, drain, opened, settle, state_of, used_bytes
 from tests.unit.test_lsm_maintenance import PLAIN, flushed, put
+
+ROOMY = replace(PLAIN, memory_bytes=8 << 20)
 
 
 def reopened(*batches: tuple[bytes, ...]) -> LsmEngine:
@@ -64,23 +65,15 @@ def test_it_is_not_taken_for_what_was_written() -> None:
 
 
 def test_reads_take_no_more_than_their_room_and_those_of_late_stay() -> None:
-    record, options = bytes(4000), replace(PLAIN, memory_bytes=4 << 20)
-    disk = MemoryDisk()
-    engine, worker = opened(disk, options)
-    for number in range(1600):
-        engine.apply([b"%03d" % number], [record])
-        engine.commit()
-        drain(worker)
-    engine.flush()
-    settle(engine, worker)
-    engine = opened(disk.kill(), options)[0]
+    options = replace(PLAIN, memory_bytes=4 << 20)
+    engine, keys = with_tables(1600, bytes(4000), options)
     random = Random(3)
     for _ in range(5000):
-        key = b"%03d" % random.randrange(1600)
-        assert engine.get(key) == record
+        key = random.choice(keys)
+        assert engine.get(key) == bytes(4000)
         assert engine.stats()["memory_bytes"] < options.memory_bytes
         before = looks(engine)
-        assert engine.multi_get([key]) == [record]
+        assert engine.multi_get([key]) == [bytes(4000)]
         assert looks(engine) == before
     assert engine.stats()["flushes"] == 0
 
@@ -119,10 +112,67 @@ def test_nothing_of_it_comes_back() -> None:
         assert state_of(found) == {b"c": b"new", b"d": b"0"}
 
 
-def test_a_table_weighs_itself_anew_where_the_caller_saw_more_than_it_holds() -> None:
-    table = Memtable({b"a": b"12", b"b": b"3456"})
-    undo = table.put([b"a", b"c"], [b"1", b"789"], [b"12", b"what lies below"])
-    assert table.data_bytes == len(b"a1b3456c789")
-    undo()
-    assert table.multi_get([b"a", b"b", b"c"]) == [b"12", b"3456", b"what lies below"]
-    assert table.data_bytes == len(b"a12b3456cwhat lies below")
+def with_tables(count: int, record: bytes, options: EngineOptions) -> tuple[LsmEngine, list[bytes]]:
+    """Return an engine that has just started, with ``count`` keys in tables, and the keys."""
+    disk = MemoryDisk()
+    engine, worker = opened(disk, options)
+    keys = [b"%05d" % number for number in range(count)]
+    for key in keys:
+        engine.apply([key], [record])
+        engine.commit()
+        drain(worker)
+    engine.flush()
+    settle(engine, worker)
+    return opened(disk.kill(), options)[0], keys
+
+
+def test_one_read_of_all_takes_no_more_than_its_room() -> None:
+    engine, keys = with_tables(4000, bytes(4000), ROOMY)
+    assert None not in engine.multi_get(keys)
+    assert engine.stats()["memory_bytes"] < ROOMY.memory_bytes
+    put(engine, b"new")
+    engine.flush()
+    assert not engine.read_only
+
+
+def test_what_is_read_again_stays_although_the_log_is_not_empty() -> None:
+    engine, keys = with_tables(1500, bytes(1000), ROOMY)
+    put(engine, b"new")
+    engine.multi_get(keys)
+    engine.multi_get(keys[:300])
+    before = looks(engine)
+    assert None not in engine.multi_get(keys[:300])
+    assert looks(engine) == before
+
+
+def test_writes_are_not_refused_earlier_for_what_was_read() -> None:
+    """The worker does nothing: what waits for it is what was written, and writers rest before there is no room."""
+    waiting: list[int] = []
+    for reads in (0, 4):
+        options = replace(ROOMY, memory_bytes=64 << 20)
+        engine, keys = with_tables(3000, bytes(16000), options)
+        number = 0
+        while not engine.read_only:
+            engine.multi_get([keys[(number * reads + each) % len(keys)] for each in range(reads)])
+            engine.apply([b"w%05d" % number], [bytes(16000)])
+            engine.commit()
+            number += 1
+        assert engine.rest_seconds > 0.01
+        waiting.append(engine.stats()["frozen_memtables"])
+    assert waiting[1] == waiting[0] > 5
+
+
+def test_reads_alone_free_what_they_push_out() -> None:
+    engine, keys = with_tables(30_000, bytes(100), ROOMY)
+    for begin in range(0, len(keys), 5000):
+        engine.multi_get(keys[begin : begin + 5000])
+        assert engine.stats()["memory_bytes"] < ROOMY.memory_bytes
+    assert sum(map(len, engine._generations.leaving)) < 1000
+
+
+def test_a_scan_and_a_snapshot_know_nothing_of_it() -> None:
+    engine, keys = with_tables(500, b"v", PLAIN)
+    assert None not in engine.multi_get(keys)
+    assert len(engine._generations.active) == 0
+    assert state_of(engine) == dict.fromkeys(keys, b"v")
+    assert engine.stats()["keys"] == 500

@@ -120,11 +120,6 @@ class Journal(Standing):
         return self._log.segment_bytes > HEADER_BYTES
 
     @property
-    def queued_bytes(self) -> int:
-        """Bytes that wait for the next commit."""
-        return sum(map(len, self._payloads))
-
-    @property
     def fresh_bytes(self) -> int:
         """Bytes in the open segment but for those that were only carried over from older ones."""
         return self._log.segment_bytes - self._carried_bytes

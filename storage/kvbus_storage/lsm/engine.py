@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from time import monotonic
 
 from kvbus.core.types import Lsn
-from kvbus.errors import CorruptionError
 from kvbus.ports.disk import Disk
 from kvbus.ports.engine import ReadPath
 from kvbus.ports.worker import Worker
-from kvbus_storage.log.format import HEADER_BYTES, Kind
+from kvbus_storage.log.format import Kind
 from kvbus_storage.log.journal import Journal
 from kvbus_storage.log.payload import encode_batch, encode_keys
 from kvbus_storage.log.recovery import LogTail
@@ -117,16 +116,9 @@ class LsmEngine:
         """Return the record at ``key``, or None."""
         if not self._journal.running:
             self._journal.refuse()
-        generations = self._generations
-        record = generations.active.get(key)
-        if record is None:
-            for generation in generations.frozen:
-                record = generation.memtable.get(key)
-                if record is not None:
-                    break
-            else:
-                record = self._catalog.levels.find(key, self._probes)
-            self._borrow((key,), (record,))
+        record = self._generations.get(key)
+        if record is None and self._catalog.levels.runs:
+            (record,) = self._find_in_tables((key,))
         return None if record is REMOVED else record
 
     def multi_get(self, keys: Sequence[bytes]) -> list[bytes | None]:
@@ -136,17 +128,17 @@ class LsmEngine:
         generations = self._generations
         found = generations.active.multi_get(keys)
         if None in found and (generations.frozen or self._catalog.levels.runs):
-            self._look_below(keys, found)
+            gaps = [key for key, record in zip(keys, found, strict=True) if record is None]
+            _fill(found, self._find_below(gaps))
         elif not generations.has_removals:
             return found
         return [None if record is REMOVED else record for record in found] if REMOVED in found else found
 
     def explain(self, key: bytes) -> ReadPath:
         """Return the way of a read of ``key``, as it would be now (see the port)."""
-        memtable = self._generations.holder(key)
-        if memtable is None or (memtable.borrowed_bytes and self._is_in_tables(key, memtable.get(key))):
-            return self._catalog.levels.explain(key)
-        return ReadPath(memtable="hit", blooms=[], sstables=[])
+        if self._generations.get(key) is not None:
+            return ReadPath(memtable="hit", blooms=[], sstables=[])
+        return self._catalog.levels.explain(key)
 
     def apply(
         self,
@@ -177,7 +169,7 @@ class LsmEngine:
         options = self._options
         if (
             self._journal.fresh_bytes >= options.segment_bytes
-            or self._generations.active.grown_bytes >= options.memtable_bytes
+            or self._generations.active.memory_bytes >= options.memtable_bytes
         ):
             self._freeze()
             self._on_full()
@@ -264,7 +256,7 @@ class LsmEngine:
         waiting = generations.unflushed()
         found = {
             "keys": len(generations.active) + sum(len(each.memtable) for each in waiting) + in_tables,
-            "memtable_bytes": generations.unflushed_bytes(self._active_log_bytes()),
+            "memtable_bytes": generations.data_bytes,
             "memory_bytes": generations.memory_bytes + self._cache.used_bytes + self._tables_memory(),
             "frozen_memtables": len(waiting),
             "tables": sum(len(run.tables) for run in levels.runs),
@@ -313,53 +305,30 @@ class LsmEngine:
         self, keys: Sequence[bytes], records: Sequence[bytes], previous: Sequence[bytes | None] | None = None
     ) -> Callable[[], None]:
         generations = self._generations
-        if generations.has_removals or generations.active.borrowed_bytes >= self._borrow_room:
-            # Not all that reads show stands in the active memtable as they show it.
+        if generations.frozen or generations.has_removals or self._catalog.levels.runs:
+            # What reads show may lie below the active memtable, which must know what it held itself.
             previous = None
         return generations.active.put(keys, records, previous)
 
-    def _look_below(self, keys: Sequence[bytes], found: list[bytes | None]) -> None:
-        """Fill the gaps of ``found``, what the active memtable has at ``keys``, and let it keep what fills them."""
-        gaps = [index for index, record in enumerate(found) if record is None]
-        missing = [keys[index] for index in gaps]
-        below = self._generations.find_below(missing)
-        levels = self._catalog.levels
-        if None in below and levels.runs:
-            below = [
-                levels.find(key, self._probes) if record is None else record
-                for key, record in zip(missing, below, strict=True)
-            ]
-        self._borrow(missing, below)
-        for index, record in zip(gaps, below, strict=True):
-            found[index] = record
+    def _find_below(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Return what lies below the active memtable at ``keys``, in order: a record, REMOVED, or None."""
+        found = self._generations.find_below(keys)
+        if None in found and self._catalog.levels.runs:
+            gaps = [key for key, record in zip(keys, found, strict=True) if record is None]
+            _fill(found, self._find_in_tables(gaps))
+        return found
 
-    def _borrow(self, keys: Sequence[bytes], below: Sequence[bytes | None]) -> None:
-        """Keep in the active memtable what stands below it, as far as there is room for that."""
-        generations = self._generations
-        if generations.leaving:
-            generations.let_go()
-        if generations.active.borrowed_bytes >= self._borrow_room:
-            if not self._borrow_room or self._active_log_bytes() or generations.unflushed():
-                # A flush will make room.
-                return
-            generations.set_aside(self._journal.last_lsn)
-            generations.shed(self._options.cached_bytes)
-        active = generations.active
-        for key, record in zip(keys, below, strict=True):
-            if record is not None and record is not REMOVED:
-                active.borrow(key, record)
-
-    def _is_in_tables(self, key: bytes, record: bytes | None) -> bool:
-        """Say whether tables hold just ``record`` at ``key``."""
-        try:
-            return self._catalog.levels.peek(key) == record
-        except CorruptionError:
-            return False
-
-    def _active_log_bytes(self) -> int:
-        """Return how many bytes the log has, or will have, for what was written to the active memtable, at least."""
-        open_bytes = self._journal.segment_bytes if self._journal.has_records else 0
-        return open_bytes + self._journal.queued_bytes + sum(end - HEADER_BYTES for _, end in self._segments)
+    def _find_in_tables(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Return what stands at ``keys`` in tables, or was borrowed of them: a record, REMOVED, or None."""
+        generations, find, probes = self._generations, self._catalog.levels.find, self._probes
+        found = generations.find_borrowed(keys)
+        for index, record in enumerate(found):
+            if record is None:
+                key = keys[index]
+                found[index] = record = find(key, probes)
+                if record is not None and record is not REMOVED:
+                    generations.borrow(key, record, self._borrow_room)
+        return found
 
     def _fit_cache(self) -> None:
         """Share the memory out between blocks and borrowed records, by what filters and indexes leave of it."""
@@ -369,3 +338,12 @@ class LsmEngine:
 
     def _tables_memory(self) -> int:
         return sum(table.memory_bytes for table in self._catalog.levels.tables())
+
+
+def _fill(found: list[bytes | None], older: Sequence[bytes | None]) -> None:
+    """Put ``older`` into the gaps of ``found``, in order."""
+    if len(older) == len(found):
+        found[:] = older
+    else:
+        rest = iter(older)
+        found[:] = [next(rest) if record is None else record for record in found]

@@ -119,21 +119,6 @@ class Levels:
             probes.false_positives += 1
         return None
 
-    def peek(self, key: bytes) -> bytes | None:
-        """Return what :meth:`find` does, without a trace of it in the cache.
-
-        Raises:
-            CorruptionError: a block is damaged.
-        """
-        hashed = hash_key(key)
-        for run in self.runs:
-            table = run.table_of(key)
-            if table is not None and hashed in table.bloom and not table.hides(key):
-                keys, records = table.entries(table.block_of(key))
-                if key in keys:
-                    return records[keys.index(key)]
-        return None
-
     def explain(self, key: bytes) -> ReadPath:
         """Return the way of :meth:`find`, without a trace of it in the cache.
 

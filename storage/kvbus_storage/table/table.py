@@ -68,14 +68,16 @@ class Table:
         "number",
     )
 
-    def __init__(self, file: ReadFile, meta: TableMeta, bloom: Filter, index: bytes, cache: BlockCache) -> None:
+    def __init__(
+        self, file: ReadFile, meta: TableMeta, bloom: Filter, index: bytes, blocks: int, cache: BlockCache
+    ) -> None:
         self.meta = meta
         self.number = meta.number
         self.first_key = meta.first_key
         self.last_key = meta.last_key
         self.hidden: tuple[tuple[bytes, bytes], ...] = ()
         self.bloom: Container[int] = bloom.bloom
-        self.memory_bytes = bloom.size_bytes + _SEPARATOR_BYTES * count_blocks(index)
+        self.memory_bytes = bloom.size_bytes + _SEPARATOR_BYTES * blocks
         self._file = file
         self._encoded_index = index
         self._separators: list[bytes] = []
@@ -197,7 +199,7 @@ class DamagedTable(Table):
     """Stands for a table that cannot be opened: whatever is looked for in its range of keys meets the damage."""
 
     def __init__(self, file: ReadFile, meta: TableMeta, cache: BlockCache, damage: CorruptionError) -> None:
-        super().__init__(file, meta, Filter.of_hashes([]), encode_index(b"", b"", [], []), cache)
+        super().__init__(file, meta, Filter.of_hashes([]), encode_index(b"", b"", [], []), 0, cache)
         self.bloom = _Anything()
         # An error that is raised keeps the frames that it went through, and all that these hold: so each gets a copy.
         self._damage = copy(damage)
@@ -265,8 +267,12 @@ def _read_table(file: ReadFile, meta: TableMeta, cache: BlockCache) -> Table:
     footer = read_footer(file, name)
     if (file.size, footer.number, footer.entries) != (meta.size_bytes, meta.number, meta.entries):
         raise CorruptionError("the table is another one than the manifest names", name, 0)
-    index = _read_part(file, footer.index_offset, footer.index_end, name, "index", bytes)
-    return Table(file, meta, _read_filter(file, footer, name), index, cache)
+    index, blocks = _read_part(file, footer.index_offset, footer.index_end, name, "index", _counted)
+    return Table(file, meta, _read_filter(file, footer, name), index, blocks, cache)
+
+
+def _counted(index: bytes) -> tuple[bytes, int]:
+    return index, count_blocks(index)
 
 
 def read_footer(file: ReadFile, name: str) -> Footer:
