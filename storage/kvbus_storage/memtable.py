@@ -150,6 +150,12 @@ class Memtable:
             self._data_bytes -= len(key) + len(record)
         return count
 
+    def forget_oldest(self, most: int) -> None:
+        """Free up to ``most`` entries, those whose keys came first; scans take longer afterwards."""
+        for key in list(islice(self._records, most)):
+            self._data_bytes -= len(key) + len(self._records.pop(key))
+        self._settled, self._recent = [], []
+
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield every key and what stands at it in no particular order; the table must not change meanwhile."""
         return iter(self._records.items())

@@ -59,9 +59,9 @@ class EngineOptions:
     full segment), at least 2. Default 4. Less: shorter logs, more starts that rewrite."""
 
     memory_bytes: int = 256 * _MIB
-    """Memory for data, at least 1 MiB. Default 256 MiB. A memtable is flushed when it takes an eighth of it; three
-    eighths are for those that wait for that or are kept as a cache, a quarter for records that reads have found
-    in them, and a quarter for blocks, filters and indexes of tables."""
+    """Memory for data, at least 1 MiB. Default 256 MiB. A memtable is flushed when it takes an eighth of it; another
+    eighth is for the one that waits for that, three are for single records that were read or written of late, and three
+    for blocks, filters and indexes of tables."""
 
     compression: Compression = "lz4"
     """How blocks are stored. Default ``lz4``; ``zstd``: smaller and slower; ``none``. What it does not shrink by an
@@ -131,13 +131,8 @@ class EngineOptions:
         return self.memory_bytes // 8
 
     @property
-    def borrowed_bytes(self) -> int:
-        """Memory for records that reads have found in tables."""
-        return self.memory_bytes // 4
-
-    @property
-    def cached_bytes(self) -> int:
-        """Memory for memtables that wait for a flush or are flushed, with what they have borrowed."""
+    def recent_bytes(self) -> int:
+        """Memory for single records that were read or written of late."""
         return self.memory_bytes * 3 // 8
 
     @property
@@ -151,4 +146,4 @@ class EngineOptions:
     @property
     def tables_bytes(self) -> int:
         """Memory for blocks, filters and indexes."""
-        return self.memory_bytes // 4
+        return self.memory_bytes * 3 // 8

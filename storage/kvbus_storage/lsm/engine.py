@@ -1,6 +1,7 @@
 """The log-structured engine: a commit log and memtables in front of levels of tables.
 
-Reads look into the active memtable, the frozen ones, then the tables, newest first. A memtable that is full is frozen
+Reads look for a key among those that were read or written of late, then into the active memtable, the frozen ones and
+the tables, newest first. A memtable that is full is frozen
 together with its log segment, and a worker writes the table out of the segment.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 
 from kvbus.core.types import Lsn
@@ -25,12 +27,14 @@ from kvbus_storage.lsm.ingestion import Ingestion, key_range
 from kvbus_storage.lsm.levels import Probes
 from kvbus_storage.lsm.maintenance import Maintenance
 from kvbus_storage.lsm.view import View, scan_all
+from kvbus_storage.memtable import Memtable, Undo
 from kvbus_storage.options import EngineOptions
 from kvbus_storage.raft_log import RecoveredRaft, SegmentRaftLog, do_nothing
 from kvbus_storage.removed import REMOVED
 from kvbus_storage.table.cache import BlockCache
 
 _LEAST_CACHE_BYTES = 1 << 20
+_FORGOTTEN_AT_ONCE = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +54,6 @@ class LsmEngine:
     """An :class:`~kvbus.ports.engine.Engine` over memtables, a commit log and tables; made by :func:`open_lsm`."""
 
     __slots__ = (
-        "_borrow_room",
         "_cache",
         "_catalog",
         "_disk",
@@ -61,6 +64,8 @@ class LsmEngine:
         "_options",
         "_probes",
         "_raft",
+        "_recent",
+        "_recent_room",
         "_segments",
     )
 
@@ -80,6 +85,8 @@ class LsmEngine:
         self._catalog = recovered.catalog
         self._cache = recovered.cache
         self._probes = Probes()
+        # What reads of some keys show, in front of memtables and tables: those that were written or read of late.
+        self._recent = Memtable()
         self._journal = Journal(disk, options, recovered.tail, clock=clock, on_sync=on_sync)
         self._raft = SegmentRaftLog(self._journal, recovered.raft, store=self._store)
         self._maintenance = Maintenance(
@@ -116,23 +123,22 @@ class LsmEngine:
         """Return the record at ``key``, or None."""
         if not self._journal.running:
             self._journal.refuse()
-        record = self._generations.get(key)
-        if record is None and self._catalog.levels.runs:
-            (record,) = self._find_in_tables((key,))
+        record = self._recent.get(key)
+        if record is None:
+            (record,) = self._find_below((key,))
         return None if record is REMOVED else record
 
     def multi_get(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return the records at ``keys``, in order, None where there is none."""
         if not self._journal.running:
             self._journal.refuse()
-        generations = self._generations
-        found = generations.active.multi_get(keys)
-        if None in found and (generations.frozen or self._catalog.levels.runs):
-            gaps = [key for key, record in zip(keys, found, strict=True) if record is None]
-            _fill(found, self._find_below(gaps))
-        elif not generations.has_removals:
-            return found
-        return [None if record is REMOVED else record for record in found] if REMOVED in found else found
+        found = self._recent.multi_get(keys)
+        if None in found:
+            gaps = [index for index, record in enumerate(found) if record is None]
+            below = self._find_below([keys[index] for index in gaps])
+            for index, record in zip(gaps, below, strict=True):
+                found[index] = None if record is REMOVED else record
+        return found
 
     def explain(self, key: bytes) -> ReadPath:
         """Return the way of a read of ``key``, as it would be now (see the port)."""
@@ -151,7 +157,7 @@ class LsmEngine:
         journal = self._journal
         if not journal.running or journal.read_only:
             journal.check_writable()
-        undo = self._store(keys, records, previous)
+        undo = self._store(keys, records)
         return journal.add(Kind.RECORD, encode_batch(keys, records) if encoded is None else encoded, undo)
 
     def purge(self, keys: Sequence[bytes]) -> Lsn:
@@ -159,6 +165,7 @@ class LsmEngine:
         self._journal.check_writable()
         self._generations.has_removals = True
         undo = self._generations.active.remove(keys)
+        self._recent.delete(keys)
         return self._journal.add(Kind.PURGE, encode_keys(keys), undo)
 
     def commit(self) -> Lsn:
@@ -199,6 +206,8 @@ class LsmEngine:
         # The manifest will say it, too, and must not know more than the log.
         self._journal.sync()
         self._maintenance.drop(Drop(lsn, start, end))
+        self._generations.leaving.append(self._recent)
+        self._recent = Memtable()
         return lsn
 
     def ingest(self, files: Sequence[str], done: Callable[[Exception | None], object]) -> None:
@@ -253,11 +262,14 @@ class LsmEngine:
         """Return gauges and counters; times in microseconds, ``read_only`` 0 or 1, ``keys`` an upper bound."""
         generations, levels, maintenance = self._generations, self._catalog.levels, self._maintenance
         in_tables = sum(table.meta.entries for table in levels.tables())
-        waiting = generations.unflushed()
+        waiting = generations.frozen
         found = {
             "keys": len(generations.active) + sum(len(each.memtable) for each in waiting) + in_tables,
             "memtable_bytes": generations.data_bytes,
-            "memory_bytes": generations.memory_bytes + self._cache.used_bytes + self._tables_memory(),
+            "memory_bytes": generations.memory_bytes
+            + self._recent.memory_bytes
+            + self._cache.used_bytes
+            + self._tables_memory(),
             "frozen_memtables": len(waiting),
             "tables": sum(len(run.tables) for run in levels.runs),
             "table_bytes": sum(run.size_bytes for run in levels.runs),
@@ -298,52 +310,52 @@ class LsmEngine:
         if self._segments:
             self._generations.freeze(self._segments, self._journal.last_lsn, self._raft.applied())
             self._segments = ()
-            self._generations.shed(self._options.cached_bytes)
             self._maintenance.weigh()
+            self._fit_cache()
 
-    def _store(
-        self, keys: Sequence[bytes], records: Sequence[bytes], previous: Sequence[bytes | None] | None = None
-    ) -> Callable[[], None]:
-        generations = self._generations
-        if generations.frozen or generations.has_removals or self._catalog.levels.runs:
-            # What reads show may lie below the active memtable, which must know what it held itself.
-            previous = None
-        return generations.active.put(keys, records, previous)
+    def _store(self, keys: Sequence[bytes], records: Sequence[bytes]) -> Callable[[], None]:
+        # What the caller knows may lie below the active memtable, which must know what it held itself.
+        undo = self._generations.active.put(keys, records)
+        self._recent.put(keys, records)
+        self._keep_room(len(keys))
+        return partial(self._take_back, undo)
+
+    def _take_back(self, undo: Undo) -> None:
+        undo()
+        self._recent.delete(undo.keys)
 
     def _find_below(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """Return what lies below the active memtable at ``keys``, in order: a record, REMOVED, or None."""
-        found = self._generations.find_below(keys)
-        if None in found and self._catalog.levels.runs:
-            gaps = [key for key, record in zip(keys, found, strict=True) if record is None]
-            _fill(found, self._find_in_tables(gaps))
+        """Return what stands at ``keys``, in order, and keep it at hand: a record, REMOVED, or None."""
+        found = self._generations.find(keys)
+        levels, probes = self._catalog.levels, self._probes
+        if None in found and levels.runs:
+            found = [
+                levels.find(key, probes) if record is None else record for key, record in zip(keys, found, strict=True)
+            ]
+        add = self._recent.add
+        for key, record in zip(keys, found, strict=True):
+            if record is not None and record is not REMOVED:
+                add(key, record)
+        self._keep_room(len(keys))
         return found
 
-    def _find_in_tables(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """Return what stands at ``keys`` in tables, or was borrowed of them: a record, REMOVED, or None."""
-        generations, find, probes = self._generations, self._catalog.levels.find, self._probes
-        found = generations.find_borrowed(keys)
-        for index, record in enumerate(found):
-            if record is None:
-                key = keys[index]
-                found[index] = record = find(key, probes)
-                if record is not None and record is not REMOVED:
-                    generations.borrow(key, record, self._borrow_room)
-        return found
+    def _keep_room(self, added: int) -> None:
+        """Forget the oldest of what is at hand if it takes too much, some more than the ``added`` ones at most."""
+        recent = self._recent
+        if recent.memory_bytes > self._recent_room:
+            at_once = min(len(recent) // 16 + 1, _FORGOTTEN_AT_ONCE)
+            most = 2 * added + at_once
+            while most > 0 and recent.memory_bytes > self._recent_room:
+                recent.forget_oldest(at_once)
+                most -= at_once
 
     def _fit_cache(self) -> None:
-        """Share the memory out between blocks and borrowed records, by what filters and indexes leave of it."""
-        left = self._options.tables_bytes - self._tables_memory()
+        """Share the memory out, by what filters, indexes and memtables that wait leave of it."""
+        options = self._options
+        left = options.tables_bytes - self._tables_memory()
         self._cache.resize(max(left, _LEAST_CACHE_BYTES))
-        self._borrow_room = max(self._options.borrowed_bytes + min(left, 0), 0)
+        waiting = sum(each.memtable.memory_bytes for each in self._generations.frozen)
+        self._recent_room = max(options.recent_bytes + min(left, 0) + min(options.memtable_bytes - waiting, 0), 0)
 
     def _tables_memory(self) -> int:
         return sum(table.memory_bytes for table in self._catalog.levels.tables())
-
-
-def _fill(found: list[bytes | None], older: Sequence[bytes | None]) -> None:
-    """Put ``older`` into the gaps of ``found``, in order."""
-    if len(older) == len(found):
-        found[:] = older
-    else:
-        rest = iter(older)
-        found[:] = [next(rest) if record is None else record for record in found]

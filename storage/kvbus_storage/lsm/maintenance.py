@@ -97,7 +97,7 @@ class Maintenance:
 
     def weigh(self) -> None:
         """Say how long writers are to rest, by what waits, or that there is no memory for more writes."""
-        waiting = self._generations.unflushed()
+        waiting = self._generations.frozen
         self.pace.weigh(len(waiting), self.depth)
         # A worker may be held up for ever.
         self._journal.crowd(sum(each.memtable.memory_bytes for each in waiting) >= self._options.waiting_bytes)
@@ -111,7 +111,7 @@ class Maintenance:
 
     def flush_next(self) -> bool:
         """Let the worker flush the oldest generation that waits, if it is idle; say whether it does now."""
-        waiting = self._generations.unflushed()
+        waiting = self._generations.frozen
         if not waiting or not self._is_free():
             return False
         generation = waiting[-1]
@@ -127,7 +127,7 @@ class Maintenance:
         return self._sweep_next() or self._ingest_next() or self._compact_next()
 
     def _compact_next(self) -> bool:
-        if self._generations.unflushed() or not self._is_free() or not self.pace.may_compact(self.depth):
+        if self._generations.frozen or not self._is_free() or not self.pace.may_compact(self.depth):
             return False
         picked = self._pick()
         if picked is None:
@@ -169,7 +169,7 @@ class Maintenance:
         return picked
 
     def _ingest_next(self) -> bool:
-        if not self._ingests or self._generations.unflushed() or not self._is_free():
+        if not self._ingests or self._generations.frozen or not self._is_free():
             return False
         ingestion = self._ingests.take()
         if ingestion is None:
@@ -191,7 +191,7 @@ class Maintenance:
         Raises:
             OSError: the disk is failing.
         """
-        while len(waiting := self._generations.unflushed()) > 1:
+        while len(waiting := self._generations.frozen) > 1:
             try:
                 self.write_here(waiting[-1])
             except (OSError, ReadOnly) as error:
@@ -316,9 +316,6 @@ class Maintenance:
         failure = self._installer.guarded(
             partial(self._install, Edit(added=added, hidden=hidden_by(self.drops, outcome)))
         )
-        if failure is None:
-            # They may know keys that were removed before.
-            self._generations.forget_flushed()
         ingestion.done(failure)
         if failure is None:
             remove_files(self._disk, ingestion.files)
@@ -364,8 +361,7 @@ class Maintenance:
         )
         first = catalog.base
         self._install(edit)
-        generation.is_flushed = True
-        self._generations.shed(self._options.cached_bytes)
+        self._generations.shed(generation)
         self.weigh()
         self.drops = [drop for drop in self.drops if drop.lsn > generation.lsn]
         self.flushes += 1
