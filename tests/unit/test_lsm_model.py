@@ -157,6 +157,10 @@ class EngineMachine(RuleBasedStateMachine):
     def everything_is_shown(self) -> None:
         assert state_of(self.engine) == self.shown
 
+    @invariant()
+    def what_is_at_hand_is_what_is_shown(self) -> None:
+        assert dict(self.engine._recent.items()).items() <= self.shown.items()
+
     def _start(self, disk: MemoryDisk) -> None:
         self.disk = disk
         self.snapshots = []
