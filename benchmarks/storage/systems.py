@@ -14,7 +14,7 @@ _ALL = (
         name="lsm",
         label="kvbus lsm",
         module="kvbus_storage",
-        settings=f"memory_bytes {MEMORY_BYTES >> 20} MiB (3/8 for blocks), bloom 10 bits, lz4, one worker process",
+        settings=f"memory_bytes {MEMORY_BYTES >> 20} MiB (half for blocks), bloom 10 bits, lz4, one worker process",
         open=EngineStore,
     ),
     System(

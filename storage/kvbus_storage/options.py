@@ -60,7 +60,7 @@ class EngineOptions:
 
     memory_bytes: int = 256 * _MIB
     """Memory for data, at least 1 MiB. Default 256 MiB. A memtable is flushed when it takes an eighth of it; another
-    eighth is for the one that waits for that, three are for single records that were read or written of late, and three
+    eighth is for the one that waits for that, a quarter for single records that were read or written of late, and half
     for blocks, filters and indexes of tables."""
 
     compression: Compression = "lz4"
@@ -133,7 +133,7 @@ class EngineOptions:
     @property
     def recent_bytes(self) -> int:
         """Memory for single records that were read or written of late."""
-        return self.memory_bytes * 3 // 8
+        return self.memory_bytes // 4
 
     @property
     def waiting_bytes(self) -> int:
@@ -146,4 +146,4 @@ class EngineOptions:
     @property
     def tables_bytes(self) -> int:
         """Memory for blocks, filters and indexes."""
-        return self.memory_bytes * 3 // 8
+        return self.memory_bytes // 2

@@ -125,7 +125,12 @@ class LsmEngine:
             self._journal.refuse()
         record = self._recent.get(key)
         if record is None:
-            (record,) = self._find_below((key,))
+            record = self._generations.get(key)
+            if record is None:
+                record = self._catalog.levels.find(key, self._probes)
+            if record is not None and record is not REMOVED:
+                self._recent.add(key, record)
+                self._keep_room(1)
         return None if record is REMOVED else record
 
     def multi_get(self, keys: Sequence[bytes]) -> list[bytes | None]:
