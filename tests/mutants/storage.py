@@ -9,6 +9,7 @@ from typing import Any
 from kvbus.sim.disk import MemoryDisk
 from kvbus_storage.lsm import compaction, flush
 from kvbus_storage.lsm.catalog import Catalog
+from kvbus_storage.lsm.engine import LsmEngine
 from kvbus_storage.lsm.generations import Generations
 from kvbus_storage.lsm.maintenance import Maintenance
 from kvbus_storage.lsm.manifest import Manifest
@@ -95,8 +96,9 @@ def segments_removed_before_the_edit() -> None:
 
 
 def frozen_memtable_not_read() -> None:
-    """What waits for its flush is not looked at."""
-    replace_method(Generations, "find_below", lambda self, keys: [None] * len(keys))
+    """What waits for its flush is not looked at; no record stands at hand before it."""
+    replace_method(LsmEngine, "_keep_room", lambda self, added: self._recent.forget_oldest(len(self._recent)))
+    replace_method(Generations, "find", lambda self, keys: self.active.multi_get(keys))
 
 
 def flush_skips_a_segment() -> None:
