@@ -1,8 +1,8 @@
 """The log-structured engine: a commit log and memtables in front of levels of tables.
 
 Reads look for a key among those that were read or written of late, then into the active memtable, the frozen ones and
-the tables, newest first. A memtable that is full is frozen
-together with its log segment, and a worker writes the table out of the segment.
+the tables, newest first. A memtable that is full is frozen together with its log segment, and a worker writes the table
+out of the segment.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class LsmEngine:
         # Segments that hold what is in the active memtable, but for the open one.
         self._segments = recovered.segments
         self._on_full: Callable[[], object] = self._maintenance.flush_next
-        self._fit_cache()
+        self._share_memory()
         self._maintenance.catch_up()
 
     @property
@@ -168,7 +168,6 @@ class LsmEngine:
     def purge(self, keys: Sequence[bytes]) -> Lsn:
         """Remove ``keys`` and queue that for the log (see the port)."""
         self._journal.check_writable()
-        self._generations.has_removals = True
         undo = self._generations.active.remove(keys)
         self._recent.delete(keys)
         return self._journal.add(Kind.PURGE, encode_keys(keys), undo)
@@ -255,7 +254,7 @@ class LsmEngine:
         """Let the worker do the most urgent compaction, if one is due and it is idle; say whether there is one."""
         if not self._journal.running:
             self._journal.refuse()
-        self._fit_cache()
+        self._share_memory()
         return self._maintenance.tidy_next()
 
     def compact(self) -> None:
@@ -316,7 +315,7 @@ class LsmEngine:
             self._generations.freeze(self._segments, self._journal.last_lsn, self._raft.applied())
             self._segments = ()
             self._maintenance.weigh()
-            self._fit_cache()
+            self._share_memory()
 
     def _store(self, keys: Sequence[bytes], records: Sequence[bytes]) -> Callable[[], None]:
         # What the caller knows may lie below the active memtable, which must know what it held itself.
@@ -354,7 +353,7 @@ class LsmEngine:
                 recent.forget_oldest(at_once)
                 most -= at_once
 
-    def _fit_cache(self) -> None:
+    def _share_memory(self) -> None:
         """Share the memory out, by what filters, indexes and memtables that wait leave of it."""
         options = self._options
         left = options.tables_bytes - self._tables_memory()

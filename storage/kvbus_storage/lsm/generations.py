@@ -34,13 +34,12 @@ class Generation:
 class Generations:
     """All memtables; ``active`` takes the writes."""
 
-    __slots__ = ("active", "frozen", "has_removals", "leaving")
+    __slots__ = ("active", "frozen", "leaving")
 
     def __init__(self) -> None:
         self.active = Memtable()
         # Newest first.
         self.frozen: tuple[Generation, ...] = ()
-        self.has_removals = False
         # Those that count no more and are freed bit by bit.
         self.leaving: deque[Memtable] = deque()
 
@@ -75,7 +74,6 @@ class Generations:
     def freeze(self, segments: tuple[tuple[int, int], ...], lsn: Lsn, applied: Mapping[int, int]) -> None:
         """Give the writes a new memtable."""
         self.frozen = (Generation(self.active, segments, lsn, applied), *self.frozen)
-        self.has_removals |= self.active.has_removals
         self.active = Memtable()
 
     def shed(self, flushed: Generation) -> None:

@@ -106,7 +106,6 @@ class _Replay:
             generations.active.put(*decode_applied(record.payload).batch)
         elif record.kind == Kind.PURGE:
             generations.active.remove(decode_keys(record.payload))
-            generations.has_removals = True
         elif record.kind == Kind.DROP_RANGE:
             drop = Drop(record.lsn, *decode_range(record.payload))
             generations.drop(drop.start, drop.end)
