@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import mmh3
@@ -20,6 +21,11 @@ class Located(NamedTuple):
     replicas: ReplicaSet
     columns: RequestColumns
     engine_keys: list[bytes]
+
+    def select(self, chosen: Sequence[int]) -> Located:
+        """Return the operations at the indices ``chosen``."""
+        keys = self.engine_keys
+        return Located(self.replicas, self.columns.select(chosen), [keys[index] for index in chosen])
 
 
 class Locator:

@@ -41,6 +41,7 @@ class Metrics:
         self.peer_protocol_errors_total = 0
         self.bad_requests_total = 0
         self.damaged_reads_total = 0
+        self.repaired_records_total = 0
 
     def requests(self, op: str, mode: str, outcome: str) -> Histogram:
         """Return the histogram ``request_seconds{op,mode,outcome}``, made at its first use."""

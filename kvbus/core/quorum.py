@@ -33,6 +33,15 @@ class ReplicaSet(NamedTuple):
     mask: int
     dc_masks: Mapping[str, int]
 
+    def without(self, node: NodeIndex) -> ReplicaSet:
+        """Return the other replicas."""
+        others = ~(1 << node)
+        return ReplicaSet(
+            tuple(each for each in self.nodes if each != node),
+            self.mask & others,
+            {dc: mask & others for dc, mask in self.dc_masks.items()},
+        )
+
 
 class Requirement(NamedTuple):
     """How many answers an operation waits for. ``demanded`` ones must be met; targets may be missed, honestly."""

@@ -83,6 +83,11 @@ class NodeCollector(Collector):
             value=metrics.damaged_reads_total,
         )
         yield CounterMetricFamily(
+            "kvbus_repaired_records",
+            "Records read from all other replicas because this node's copy was damaged, and stored here again.",
+            value=metrics.repaired_records_total,
+        )
+        yield CounterMetricFamily(
             "kvbus_peer_protocol_errors",
             "Peer frames that break the protocol.",
             value=metrics.peer_protocol_errors_total,

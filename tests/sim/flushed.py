@@ -29,3 +29,15 @@ def flushed(nodes: int, random_bytes: int = 0) -> World:
         world.start(name)
     world.settle()
     return world
+
+
+def damage(world: World, name: str, share: float) -> None:
+    """Flip a byte of each table of a node, which is stopped for it, at ``share`` of its length."""
+    world.stop(name)
+    world.timeline.run(10.0)
+    tables = [file for path, file in world.processes[name].disk.files.items() if path.startswith("table-")]
+    assert tables
+    for file in tables:
+        file.data[int(len(file.data) * share)] ^= 0xFF
+    world.start(name)
+    world.settle()

@@ -1,4 +1,4 @@
-"""A table with a damaged block: what stood there is asked of others, never served wrong, and mended by a write."""
+"""A table with a damaged block: what stood there is asked of others, never served wrong, and repaired from them."""
 
 from __future__ import annotations
 
@@ -9,20 +9,7 @@ import pytest
 from kvbus.client.replies import GetReply
 from kvbus.errors import Corrupt
 from kvbus.sim.client import SimClient
-from kvbus.sim.world import World
-from tests.sim.flushed import KEYS, flushed
-
-
-def damage(world: World, name: str, share: float) -> None:
-    """Flip a byte of each table of a node that is down, at ``share`` of its length, and start it again."""
-    world.stop(name)
-    world.timeline.run(10.0)
-    tables = [file for path, file in world.processes[name].disk.files.items() if path.startswith("table-")]
-    assert tables
-    for file in tables:
-        file.data[int(len(file.data) * share)] ^= 0xFF
-    world.start(name)
-    world.settle()
+from tests.sim.flushed import KEYS, damage, flushed
 
 
 @pytest.mark.parametrize("share", [0.2, 0.9, 0.999])

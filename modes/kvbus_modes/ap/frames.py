@@ -29,6 +29,8 @@ FORWARD_ANSWER = 0x17
 
 EXPLAIN = 1
 """Flag of READ and READ_ANSWER: the way of the first key's read is asked for, or follows the records."""
+REPAIR = 2
+"""Flag of READ: the sender repairs its own copies; a damaged one that this meets is not repaired because of it."""
 EXHAUSTED = 1
 """Flag of SCAN_ANSWER: the answer reaches to the end of the asked range."""
 READ_ANSWER_BYTES = 8 << 20

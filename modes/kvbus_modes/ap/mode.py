@@ -17,9 +17,8 @@ from kvbus.core.quorum import ReplicaSet, Requirement, requirement
 from kvbus.core.request import Options, PeerOrigin, RequestColumns, ScanRequest
 from kvbus.core.tick import Effects, Tick
 from kvbus.core.types import BatchId, NodeIndex
-from kvbus.errors import ClientError, CorruptionError, Overloaded, PeerProtocolError, ReadOnly, StaleEpoch
+from kvbus.errors import ClientError, Corrupt, Overloaded, PeerProtocolError, StaleEpoch
 from kvbus.ports.mode import ModeContext
-from kvbus.wire.cbor import dumps
 from kvbus.wire.client_requests import Intake, ServedKeyspace
 from kvbus.wire.peer_frames import HEAD_BYTES, Head, pack_head, unpack_head
 from kvbus_modes.ap import frames
@@ -28,10 +27,12 @@ from kvbus_modes.ap.answers import TOKEN, Answers
 from kvbus_modes.ap.causality import Context
 from kvbus_modes.ap.explain import Explainer
 from kvbus_modes.ap.forwarding import Forwarding, portions
-from kvbus_modes.ap.ranges import CANNOT_SAY, Range, collect
+from kvbus_modes.ap.ranges import Range
 from kvbus_modes.ap.reads import Reads
+from kvbus_modes.ap.repairs import Repairs
 from kvbus_modes.ap.replica import Replica
 from kvbus_modes.ap.scans import Scans
+from kvbus_modes.ap.serving import Serving
 from kvbus_modes.ap.siblings import Hold
 from kvbus_modes.ap.writes import Writes
 
@@ -71,8 +72,22 @@ class ApMode:
         self._intake = Intake(
             {name: ServedKeyspace("ap", TOKEN, OPERATIONS) for name in self._keyspaces}, context.limits
         )
+        self._repairs = Repairs(
+            replica=self._replica,
+            hold=self._hold,
+            links=links,
+            alarm=self._alarm,
+            metrics=context.metrics,
+            topology=topology,
+            new_batch=self._new_batch,
+        )
+        self._serving = Serving(
+            replica=self._replica, repairs=self._repairs, metrics=context.metrics, epoch=self._epoch
+        )
         self._writes = Writes(
             replica=self._replica,
+            repairs=self._repairs,
+            hand_over=self._hand_over,
             hold=self._hold,
             links=links,
             answers=self._answers,
@@ -84,6 +99,7 @@ class ApMode:
         )
         self._reads = Reads(
             replica=self._replica,
+            repairs=self._repairs,
             links=links,
             answers=self._answers,
             alarm=self._alarm,
@@ -104,7 +120,7 @@ class ApMode:
         self._forwarding = Forwarding(links=links, answers=self._answers, alarm=self._alarm, epoch=self._epoch)
         # While none is silent, inf.
         self._next_probe = inf
-        self._open = (self._writes.open, self._reads.open, self._scans.open, self._forwarding.open)
+        self._open = (self._writes.open, self._reads.open, self._scans.open, self._forwarding.open, self._repairs.open)
 
     def step(self, tick: Tick, out: Effects) -> None:
         """Take what arrived, in one turn; put every effect into ``out``."""
@@ -125,10 +141,14 @@ class ApMode:
         if self._scans.queue:
             self._scans.proceed(now, wall_ms, out)
         for peer, head, frame in writes:
-            self._take_write(peer, head, frame, out)
+            try:
+                self._serving.write(peer, head, frame, out)
+            except PeerProtocolError as error:
+                self._count_break(peer, error, out)
         for columns in tick.requests:
             if columns.kind != "get":
                 self._start(columns, now, wall_ms, out)
+        self._repairs.proceed(now, out)
         self._sweep(tick, out)
 
     def pending(self) -> int:
@@ -146,6 +166,7 @@ class ApMode:
             "open_writes": len(self._writes.open),
             "open_reads": len(self._reads.open),
             "open_forwards": len(self._forwarding.open),
+            "open_repairs": len(self._repairs.open),
         }
 
     def _take_frames(self, tick: Tick, out: Effects) -> list[tuple[NodeIndex, Head, bytes]]:
@@ -159,9 +180,12 @@ class ApMode:
                 else:
                     self._take_frame(peer, head, frame, tick, out)
             except PeerProtocolError as error:
-                out.trace("peer_protocol_error", peer=peer, reason=str(error))
-                self._context.metrics.peer_protocol_errors_total += 1
+                self._count_break(peer, error, out)
         return writes
+
+    def _count_break(self, peer: NodeIndex, error: PeerProtocolError, out: Effects) -> None:
+        out.trace("peer_protocol_error", peer=peer, reason=str(error))
+        self._context.metrics.peer_protocol_errors_total += 1
 
     def _take_frame(self, peer: NodeIndex, head: Head, frame: bytes, tick: Tick, out: Effects) -> None:
         now, wall_ms, batch = tick.now, tick.wall_ms, BatchId(head.batch)
@@ -170,17 +194,20 @@ class ApMode:
             self._writes.acknowledged(peer, batch, frames.read_ack(frame), now, out)
         elif kind == frames.READ_ANSWER:
             records, path = frames.read_records(frame, head.flags)
+            if batch in self._repairs.open:
+                self._repairs.answered(peer, batch, records, now, out)
+                return
             if path:
                 self._reads.note_path(peer, batch, frames.read_path(path))
             self._reads.answered(peer, batch, records, now, wall_ms, out)
         elif kind == frames.READ:
-            self._serve_read(peer, head, frame, now, out)
+            self._serving.read(peer, head, frame, now, out)
         elif kind == frames.FORWARD:
             self._serve_forward(peer, head, frame, tick, out)
         elif kind == frames.FORWARD_ANSWER:
             self._forwarding.answered(peer, batch, frame[HEAD_BYTES:], now, out)
         elif kind == frames.SCAN:
-            self._serve_scan(peer, head, frame, now, out)
+            self._serving.scan(peer, head, frame, now, out)
         elif kind == frames.SCAN_ANSWER:
             found = Range(*frames.read_write(frame), bool(head.flags & frames.EXHAUSTED))
             self._scans.answered(peer, batch, found, now, wall_ms, out)
@@ -192,6 +219,7 @@ class ApMode:
         self._reads.links_lost(peers, now, wall_ms, out)
         self._scans.links_lost(peers, now, wall_ms, out)
         self._forwarding.links_lost(peers, now, out)
+        self._repairs.links_lost(peers, now, out)
 
     def _sweep(self, tick: Tick, out: Effects) -> None:
         """Look at all that is open: when the alarm has it so, and when a peer fell silent."""
@@ -202,6 +230,7 @@ class ApMode:
             self._reads.sweep(now, wall_ms, out)
             self._scans.sweep(now, wall_ms, out)
             self._forwarding.sweep(now, out)
+            self._repairs.sweep(now, out)
             self._probe(now, out)
         if not any(self._open):
             alarm.at = inf
@@ -261,7 +290,8 @@ class ApMode:
             elif located.replicas.mask >> self._me & 1:
                 self._writes.start(located, keyspace, required, now, wall_ms, out)
             else:
-                self._forward(located, now, out)
+                stale = StaleEpoch("forwarded to a node that holds no copy of the key", details={"epoch": self._epoch})
+                self._forward(located, stale, now, out)
 
     def _admit(self, columns: RequestColumns, now: float, out: Effects) -> RequestColumns | None:
         """Count operations as pending, shed those beyond the limit and return the others; None where none is left."""
@@ -276,13 +306,26 @@ class ApMode:
             columns = columns.select(range(room))
         return columns
 
-    def _forward(self, located: Located, now: float, out: Effects) -> None:
+    def _hand_over(self, located: Located, now: float, out: Effects) -> None:
+        """Have another replica coordinate what this one cannot: its copies are damaged, and not all others answer."""
+        others = located.replicas.without(self._me)
+        missing = self._context.topology.names(others.mask & ~self._context.links.responsive(now))
+        error = Corrupt(
+            f"this node's copy is damaged, and what it had cannot be read from all other replicas "
+            f"(missing: {', '.join(missing) or 'none'}); ask another node, or bring those back"
+        )
+        if others.mask & self._context.links.reachable():
+            self._forward(Located(others, located.columns, located.engine_keys), error, now, out)
+        else:
+            self._answers.fail(located.columns, error, 0.0, out)
+
+    def _forward(self, located: Located, refusal: ClientError, now: float, out: Effects) -> None:
+        """Send clients' operations to a replica; those that a peer sent here go no further, but get ``refusal``."""
         columns = located.columns
         ours = [i for i, call in enumerate(columns.calls) if not isinstance(call.origin, PeerOrigin)]
         if len(ours) < len(columns.calls):
             theirs = [i for i, call in enumerate(columns.calls) if isinstance(call.origin, PeerOrigin)]
-            error = StaleEpoch("forwarded to a node that holds no copy of the key", details={"epoch": self._epoch})
-            self._answers.fail(columns.select(theirs), error, 0.0, out)
+            self._answers.fail(columns.select(theirs), refusal, 0.0, out)
             columns = columns.select(ours)
         for part in portions(columns, self._context.limits):
             self._forwarding.start(self._new_batch(), located.replicas, part, now, out)
@@ -299,48 +342,6 @@ class ApMode:
         except ClientError as error:
             self._answers.fail(columns, error, 0.0, out)
 
-    def _take_write(self, peer: NodeIndex, head: Head, frame: bytes, out: Effects) -> None:
-        try:
-            keys, records = frames.read_write(frame, frames.WRITE_HEAD_BYTES)
-            payload, digest = frame[frames.WRITE_HEAD_BYTES :], frame[HEAD_BYTES : frames.WRITE_HEAD_BYTES]
-            acknowledge = partial(self._acknowledge, peer, head.batch, len(keys))
-            try:
-                lsn = self._replica.merge_in(keys, records, payload, digest, out)
-            except ReadOnly:
-                acknowledge(False, 0.0, out)
-            else:
-                self._replica.when_durable(lsn, acknowledge)
-        except (PeerProtocolError, ValueError) as error:
-            out.trace("peer_protocol_error", peer=peer, reason=str(error))
-            self._context.metrics.peer_protocol_errors_total += 1
-
-    def _acknowledge(self, peer: NodeIndex, batch: int, count: int, durable: bool, now: float, out: Effects) -> None:
-        failed = [] if durable else list(range(count))
-        out.send_peer(peer, self._head(frames.WRITE_ACK, batch) + frames.ack_payload(failed))
-
-    def _serve_read(self, peer: NodeIndex, head: Head, frame: bytes, now: float, out: Effects) -> None:
-        keys, path = frames.read_keys(frame), b""
-        flags = head.flags & frames.EXPLAIN if keys else 0
-        try:
-            if flags:
-                path = pack_column([dumps(self._replica.read_path(keys[0]))])
-            records = frames.that_fit(self._replica.read(keys, out)[0])
-        except CorruptionError as error:
-            self._replica.met_damage(error, out)
-            records, path, flags = [], b"", 0
-        answer = self._head(frames.READ_ANSWER, head.batch, flags) + pack_column(records) + path
-        self._replica.when_synced(partial(_send_if_durable, peer, answer), now, out)
-
-    def _serve_scan(self, peer: NodeIndex, head: Head, frame: bytes, now: float, out: Effects) -> None:
-        try:
-            found = collect(self._replica, *frames.read_scan(frame))
-        except CorruptionError as error:
-            self._replica.met_damage(error, out)
-            found = CANNOT_SAY
-        flags = frames.EXHAUSTED if found.exhausted else 0
-        answer = self._head(frames.SCAN_ANSWER, head.batch, flags) + frames.write_payload(found.keys, found.records)
-        self._replica.when_synced(partial(_send_if_durable, peer, answer), now, out)
-
     def _serve_forward(self, peer: NodeIndex, head: Head, frame: bytes, tick: Tick, out: Effects) -> None:
         """Coordinate for ``peer``: its request joins this tick's, after the reads."""
         forwarded = Tick(tick.now, tick.wall_ms)
@@ -351,11 +352,6 @@ class ApMode:
 
     def _head(self, kind: int, batch: int, flags: int = 0) -> bytes:
         return pack_head(kind, space=0, batch=batch, epoch=self._epoch, flags=flags)
-
-
-def _send_if_durable(peer: NodeIndex, answer: bytes, durable: bool, now: float, out: Effects) -> None:
-    if durable:
-        out.send_peer(peer, answer)
 
 
 def _overloaded() -> Overloaded:

@@ -25,6 +25,7 @@ from kvbus_modes.ap.alarm import LOOK_SECONDS, Alarm, on_grid
 from kvbus_modes.ap.answers import MODE, Answers
 from kvbus_modes.ap.batch import DAMAGED_THERE, Batch, Verdict
 from kvbus_modes.ap.frames import EXPLAIN, READ, READ_ANSWER_BYTES, that_fit
+from kvbus_modes.ap.repairs import Repairs
 from kvbus_modes.ap.replica import Replica
 from kvbus_modes.ap.siblings import merge, read_column
 
@@ -97,6 +98,7 @@ class Reads:
         self,
         *,
         replica: Replica,
+        repairs: Repairs,
         links: Links,
         answers: Answers,
         alarm: Alarm,
@@ -106,6 +108,7 @@ class Reads:
         new_batch: Callable[[], BatchId],
     ) -> None:
         self._replica = replica
+        self._repairs = repairs
         self._links = links
         self._answers = answers
         self._alarm = alarm
@@ -232,8 +235,11 @@ class Reads:
             except CorruptionError as error:
                 batch.take_loss(node)
                 batch.damage = self._replica.met_damage(error, out)
+                self._repairs.after_read(batch.keys[:1])
                 return
         records, damage = self._replica.read(batch.keys, out)
+        if damage:
+            self._repairs.after_read(batch.keys[len(records) :])
         if not records:
             batch.take_loss(node)
             batch.damage = damage

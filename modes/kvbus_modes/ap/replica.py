@@ -11,8 +11,9 @@ from kvbus.core.types import Lsn
 from kvbus.errors import CorruptionError
 from kvbus.ports.engine import Engine
 from kvbus_modes.ap.acceptance import accept, check_all
-from kvbus_modes.ap.frames import judged_digest, write_payload
+from kvbus_modes.ap.frames import NO_DIGEST, judged_digest, write_payload
 from kvbus_modes.ap.overwrites import MANY, takes_place
+from kvbus_modes.ap.siblings import merge
 
 _LOGICAL_BITS = 16
 _MOST_TOLD = 1000
@@ -87,8 +88,18 @@ class Replica:
                 records.append(self._engine.get(key))
         return records, damage
 
+    def damaged(self, keys: list[bytes]) -> list[int]:
+        """Return the indices of the ``keys`` whose copy cannot be read."""
+        damaged: list[int] = []
+        for index, key in enumerate(keys):
+            try:
+                self._engine.get(key)
+            except CorruptionError:
+                damaged.append(index)
+        return damaged
+
     def present(self, keys: list[bytes]) -> list[bytes | None]:
-        """Return the records at ``keys`` to be replaced; a damaged one counts as absent, and what is stored mends it.
+        """Return the records at ``keys`` to be replaced; a damaged one, of which no other replica knows, is absent.
 
         A version that is made over it gets an epoch of its own, as over any absent record, so no dot is given twice.
         """
@@ -111,8 +122,9 @@ class Replica:
         Raises:
             ReadOnly: the disk is full; nothing was stored.
             ValueError: a record is not canonical; nothing was stored.
+            CorruptionError: a copy is damaged; nothing was stored.
         """
-        present = self.present(keys)
+        present = self._engine.multi_get(keys)
         if len(records) < MANY and all(map(takes_place, records, present)):
             return self.store(keys, records, payload, present, out)
         if digest == judged_digest(payload, present):
@@ -122,3 +134,23 @@ class Replica:
         if merged != records:
             payload = write_payload(keys, merged)
         return self.store(keys, merged, payload, present, out)
+
+    def merge_in_without(self, damaged: list[int], keys: list[bytes], records: list[bytes], out: Effects) -> Lsn:
+        """Do the same but for what lies at the indices ``damaged``."""
+        intact = sorted(set(range(len(keys))).difference(damaged))
+        keys, records = [keys[index] for index in intact], [records[index] for index in intact]
+        return self.merge_in(keys, records, write_payload(keys, records), NO_DIGEST, out)
+
+    def repair(self, keys: list[bytes], records: list[bytes], out: Effects) -> None:
+        """Store what all other replicas know of ``keys``, which were damaged here.
+
+        Raises:
+            ReadOnly: the disk is full; nothing was stored.
+            ValueError: siblings cannot be merged into one record; nothing was stored.
+        """
+        if keys:
+            present = self.present(keys)
+            merged = [
+                record if own is None else merge(record, own) for record, own in zip(records, present, strict=True)
+            ]
+            self.store(keys, merged, write_payload(keys, merged), None, out)

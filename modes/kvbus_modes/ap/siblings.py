@@ -104,6 +104,16 @@ class Hold:
         """
         self.floor = self.next_epoch
 
+    def continues(self, record: bytes) -> bool:
+        """Say whether a put over ``record`` may continue an epoch of this hold.
+
+        Raises:
+            ValueError: a context inside the record is malformed.
+        """
+        _, token = read(record, 0)
+        dots = Context.from_bytes(token).dots()
+        return any(server == self.server and self.floor <= epoch for (server, epoch), _, _ in dots)
+
 
 def sibling_count(record: bytes) -> int:
     """Return the number of siblings, tombstones and expired ones included."""

@@ -17,13 +17,14 @@ from kvbus.core.metrics import Metrics
 from kvbus.core.quorum import Requirement
 from kvbus.core.tick import Effects
 from kvbus.core.types import BatchId, Epoch, NodeIndex
-from kvbus.errors import ClientError, ReadOnly, RequestTimeout
+from kvbus.errors import ClientError, CorruptionError, ReadOnly, RequestTimeout
 from kvbus.wire.peer_frames import pack_head
 from kvbus_modes.ap.alarm import Alarm
 from kvbus_modes.ap.answers import MODE, Answers
 from kvbus_modes.ap.batch import Batch, Verdict
 from kvbus_modes.ap.frames import NO_DIGEST, WRITE, judged_digest, write_payload
 from kvbus_modes.ap.overwrites import overwrite
+from kvbus_modes.ap.repairs import Repairs
 from kvbus_modes.ap.replica import Replica
 from kvbus_modes.ap.siblings import Hold, coordinate, sibling_count
 
@@ -94,9 +95,8 @@ class Versions(NamedTuple):
 
     def select(self, chosen: Sequence[int]) -> Versions:
         """Return the operations at the indices ``chosen``."""
-        replicas, columns, keys = self.located
         return Versions(
-            Located(replicas, columns.select(chosen), [keys[index] for index in chosen]),
+            self.located.select(chosen),
             [self.tokens[index] for index in chosen],
             [self.records[index] for index in chosen],
         )
@@ -109,6 +109,8 @@ class Writes:
         self,
         *,
         replica: Replica,
+        repairs: Repairs,
+        hand_over: Callable[[Located, float, Effects], None],
         hold: Hold,
         links: Links,
         answers: Answers,
@@ -119,6 +121,8 @@ class Writes:
         new_batch: Callable[[], BatchId],
     ) -> None:
         self._replica = replica
+        self._repairs = repairs
+        self._hand_over = hand_over
         self._hold = hold
         self._links = links
         self._answers = answers
@@ -133,8 +137,52 @@ class Writes:
     def start(
         self, located: Located, keyspace: Keyspace, requirement: Requirement, now: float, wall_ms: int, out: Effects
     ) -> None:
-        """Coordinate ``located``: add the siblings, store, send the merged records to the other replicas."""
-        versions = self._coordinate(located, wall_ms, out)
+        """Coordinate ``located``: add the siblings, store, send the merged records to the other replicas.
+
+        Where this node's copy is damaged, that waits for its repair; if it has none, another replica coordinates.
+        """
+        keys = located.engine_keys
+        try:
+            current = self._replica.multi_get(keys)
+        except CorruptionError as error:
+            self._replica.met_damage(error, out)
+            damaged = self._replica.damaged(keys)
+            repaired = partial(self._repaired, located.select(damaged), keyspace, requirement, wall_ms)
+            self._repairs.before_write([keys[index] for index in damaged], located.replicas, repaired, now, out)
+            intact = sorted(set(range(len(keys))).difference(damaged))
+            if not intact:
+                return
+            located = located.select(intact)
+            current = self._replica.multi_get(located.engine_keys)
+        self._start(located, current, keyspace, requirement, now, wall_ms, out)
+
+    def _repaired(
+        self,
+        located: Located,
+        keyspace: Keyspace,
+        requirement: Requirement,
+        wall_ms: int,
+        is_whole: bool,
+        now: float,
+        out: Effects,
+    ) -> None:
+        if is_whole:
+            current = self._replica.present(located.engine_keys)
+            self._start(located, current, keyspace, requirement, now, wall_ms, out)
+        else:
+            self._hand_over(located, now, out)
+
+    def _start(
+        self,
+        located: Located,
+        current: list[bytes | None],
+        keyspace: Keyspace,
+        requirement: Requirement,
+        now: float,
+        wall_ms: int,
+        out: Effects,
+    ) -> None:
+        versions = self._coordinate(located, current, wall_ms, out)
         if versions.records:
             self._spread(versions, keyspace, requirement, now, out)
 
@@ -207,12 +255,11 @@ class Writes:
                 self._judge_all(batch, now, out)
                 self._alarm.by(batch.deadline)
 
-    def _coordinate(self, located: Located, wall_ms: int, out: Effects) -> Versions:
+    def _coordinate(self, located: Located, current: list[bytes | None], wall_ms: int, out: Effects) -> Versions:
         """Make each operation's version; operations that fail are answered and left out."""
         columns, keys = located.columns, located.engine_keys
         ttl_ms = columns.options.ttl_ms
         expiry_ms = None if ttl_ms is None else wall_ms + ttl_ms
-        current = self._replica.present(keys)
         timestamp = self._replica.timestamp(wall_ms)
         fresh: dict[bytes, bytes] | None = None
         contexts = columns.contexts
