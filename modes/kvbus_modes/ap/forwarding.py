@@ -1,4 +1,4 @@
-"""Writes that this node holds no copy of go to one that does: one hop, as one client request a batch.
+"""Writes that this node holds no copy of, or a damaged one, go to another replica: one hop, one client request a batch.
 
 A forwarded batch has been sent to somebody, so a failure on the way is ``timeout``; it is never tried
 again elsewhere. What the coordinator refuses, definitely, is passed on.
