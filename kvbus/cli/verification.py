@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from kvbus.ports.engine_tools import FileReport
 
 _PAPERS = "node.json"
-_MEND = "Restore the directory from a copy."
+_MEND = (
+    "Restore the directory from a copy. A node that starts all the same repairs damaged copies of keys from the other "
+    "replicas, each when it is read or written."
+)
 _ROCKS = "rocks"
 
 
