@@ -115,7 +115,9 @@ class Engine(Protocol):
         ...
 
     def explain(self, key: bytes) -> ReadPath:
-        """Return the way of a read of ``key``, as it would be now; the cache stays as it is.
+        """Return the way of a read of ``key`` through memtables and tables as it would be now; caches stay the same.
+
+        A read of a record that was read or written of late may not go that way at all.
 
         Raises:
             CorruptionError: it meets damage.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -33,12 +33,17 @@ class Memtable:
     A dict keeps insertion order, so the keys that the sorted lists do not know yet are its last ones. They wait in a
     short sorted list beside the long one, which takes them in once they are an eighth of it: a scan sorts what it
     returns (two runs: a merge) and what is new, never everything.
+
+    ``get`` returns what stands at a key: a record, REMOVED, or None.
     """
 
-    __slots__ = ("_data_bytes", "_recent", "_records", "_settled", "has_removals")
+    __slots__ = ("_data_bytes", "_recent", "_records", "_settled", "get", "has_removals")
+
+    get: Callable[[bytes], bytes | None]
 
     def __init__(self, records: dict[bytes, bytes] | None = None) -> None:
         self._records: dict[bytes, bytes] = {} if records is None else records
+        self.get = self._records.get
         # Whether REMOVED may stand at a key.
         self.has_removals = REMOVED in self._records.values()
         self._settled: list[bytes] = []
@@ -57,10 +62,6 @@ class Memtable:
     def memory_bytes(self) -> int:
         """Memory that the table takes, about."""
         return self._data_bytes + _ENTRY_BYTES * len(self._records)
-
-    def get(self, key: bytes) -> bytes | None:
-        """Return what stands at ``key``: a record, REMOVED, or None."""
-        return self._records.get(key)
 
     def multi_get(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return what stands at ``keys``, in order: a record, REMOVED, or None."""
@@ -149,12 +150,6 @@ class Memtable:
             key, record = self._records.popitem()
             self._data_bytes -= len(key) + len(record)
         return count
-
-    def forget_oldest(self, most: int) -> None:
-        """Free up to ``most`` entries, those whose keys came first; scans take longer afterwards."""
-        for key in list(islice(self._records, most)):
-            self._data_bytes -= len(key) + len(self._records.pop(key))
-        self._settled, self._recent = [], []
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield every key and what stands at it in no particular order; the table must not change meanwhile."""

@@ -9,11 +9,11 @@ from typing import Any
 from kvbus.sim.disk import MemoryDisk
 from kvbus_storage.lsm import compaction, flush
 from kvbus_storage.lsm.catalog import Catalog
-from kvbus_storage.lsm.engine import LsmEngine
 from kvbus_storage.lsm.generations import Generations
 from kvbus_storage.lsm.maintenance import Maintenance
 from kvbus_storage.lsm.manifest import Manifest
 from kvbus_storage.lsm.manifest_format import Edit
+from kvbus_storage.lsm.recent import RecentRecords
 from kvbus_storage.table.bloom import Filter
 from kvbus_storage.table.writer import TableMeta, TableWriter
 from tests.mutants.planting import Mutant, replace_function, replace_method
@@ -97,7 +97,7 @@ def segments_removed_before_the_edit() -> None:
 
 def frozen_memtable_not_read() -> None:
     """What waits for its flush is not looked at; no record stands at hand before it."""
-    replace_method(LsmEngine, "_keep_room", lambda self, added: self._recent.forget_oldest(len(self._recent)))
+    replace_method(RecentRecords, "resize", lambda self, room_bytes: None)
     replace_method(Generations, "find", lambda self, keys: self.active.multi_get(keys))
 
 

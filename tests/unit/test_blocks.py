@@ -159,6 +159,20 @@ def test_new_hot_blocks_take_the_place_of_those_nobody_asks_for_any_more() -> No
     assert sum(ask(cache, place) for place in range(1000, 1060)) >= 54
 
 
+def test_a_block_that_comes_does_not_have_all_others_looked_at() -> None:
+    cache = BlockCache(4_000_000)
+    for place in range(4000):
+        ask(cache, place)
+        ask(cache, place)
+    before = {place: entry.uses for place, entry in cache.entries.items()}
+    ask(cache, 5000)
+    changed = [
+        place for place, uses in before.items() if place not in cache.entries or cache.entries[place].uses != uses
+    ]
+    assert len(before) > 2000
+    assert 0 < len(changed) < 200
+
+
 def test_uneven_use_is_served_mostly_from_memory() -> None:
     random = Random(2)
     cache = BlockCache(200_000)

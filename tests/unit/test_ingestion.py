@@ -122,6 +122,23 @@ def test_a_key_that_was_removed_before_does_not_hide_what_comes(worker: HandWork
     assert open_lsm(disk.kill(), EngineOptions(), worker).get(b"a007") == b"7" * 9
 
 
+def test_a_key_that_is_removed_while_they_wait_does_not_hide_what_comes(worker: HandWorker) -> None:
+    disk = MemoryDisk()
+    engine = open_lsm(disk, EngineOptions(), worker)
+    deliver(disk, "incoming", records_of("a"))
+    engine.apply([b"z"], [b"1"])
+    engine.flush()
+    engine.apply([b"a007"], [b"old"])
+    told: list[Exception | None] = []
+    engine.ingest(["incoming"], told.append)
+    engine.purge([b"a007"])
+    engine.commit()
+    while worker.work() or engine.compact_due():
+        pass
+    assert told == [None]
+    assert engine.get(b"a007") == b"7" * 9
+
+
 def test_a_range_that_is_dropped_while_they_come_stays_dropped(worker: HandWorker) -> None:
     disk = MemoryDisk()
     engine = open_lsm(disk, EngineOptions(), worker)

@@ -175,3 +175,56 @@ def test_a_scan_and_a_snapshot_know_nothing_of_it() -> None:
     assert None not in engine.multi_get(keys)
     assert state_of(engine) == dict.fromkeys(keys, b"v")
     assert engine.stats()["keys"] == 500
+
+
+def test_large_records_after_small_ones_take_no_more_than_their_room() -> None:
+    options = replace(PLAIN, memory_bytes=16 << 20)
+    engine, worker = opened(MemoryDisk(), options)
+    for number in range(30_000):
+        engine.apply([b"%06d" % number], [bytes(100)])
+        if number % 100 == 0:
+            engine.commit()
+            drain(worker)
+    for number in range(40):
+        put(engine, *(b"%02d/%d" % (number, key) for key in range(256)), record=bytes(10_000))
+        engine.flush_due()
+        drain(worker)
+        assert engine.stats()["memory_bytes"] < options.memory_bytes
+
+
+def test_flushed_memtables_do_not_pile_up_behind_large_commits() -> None:
+    engine, worker = opened(MemoryDisk(), PLAIN)
+    waiting: list[int] = []
+    for number in range(60):
+        put(engine, *(b"%02d/%d" % (number, key) for key in range(2000)), record=bytes(1000))
+        engine.flush_due()
+        drain(worker)
+        waiting.append(sum(each.memory_bytes for each in engine._generations.leaving))
+    assert max(waiting) < 2 * 2000 * 1200
+
+
+def test_while_much_waits_to_be_flushed_nothing_is_kept_at_hand() -> None:
+    engine, keys = with_tables(500, bytes(1000), ROOMY)
+    assert None not in engine.multi_get(keys)
+    for number in range(6):
+        put(engine, b"new", record=b"%d" % number * 1000)
+        engine.flush()
+    assert engine.get(b"new") == b"5" * 1000
+    for number in range(6, 12):
+        put(engine, *(b"%d/%d" % (number, key) for key in range(400)), record=bytes(2000))
+    assert engine.stats()["frozen_memtables"] > 3
+    assert engine._recent.memory_bytes == 0
+    put(engine, b"new", record=b"newest")
+    assert engine.multi_get([b"new", keys[0]]) == [b"newest", bytes(1000)]
+    assert engine._recent.memory_bytes == 0
+
+
+def test_what_is_read_again_and_again_outlives_what_is_read_once() -> None:
+    engine, keys = with_tables(4000, bytes(4000), ROOMY)
+    hot = keys[:50]
+    for begin in range(50, 4000, 50):
+        assert None not in engine.multi_get(hot)
+        assert None not in engine.multi_get(keys[begin : begin + 50])
+        before = looks(engine)
+        assert None not in engine.multi_get(hot)
+        assert looks(engine) == before

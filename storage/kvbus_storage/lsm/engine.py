@@ -26,15 +26,17 @@ from kvbus_storage.lsm.generations import Generations
 from kvbus_storage.lsm.ingestion import Ingestion, key_range
 from kvbus_storage.lsm.levels import Probes
 from kvbus_storage.lsm.maintenance import Maintenance
+from kvbus_storage.lsm.recent import RecentRecords
 from kvbus_storage.lsm.view import View, scan_all
-from kvbus_storage.memtable import Memtable, Undo
+from kvbus_storage.memtable import Undo
 from kvbus_storage.options import EngineOptions
 from kvbus_storage.raft_log import RecoveredRaft, SegmentRaftLog, do_nothing
 from kvbus_storage.removed import REMOVED
 from kvbus_storage.table.cache import BlockCache
 
 _LEAST_CACHE_BYTES = 1 << 20
-_FORGOTTEN_AT_ONCE = 1024
+_MAKES_UP_FOR = 4
+"""A batch's bytes come twice, with Python's heads around them: to the memtable and to the records at hand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +67,6 @@ class LsmEngine:
         "_probes",
         "_raft",
         "_recent",
-        "_recent_room",
         "_segments",
     )
 
@@ -85,8 +86,7 @@ class LsmEngine:
         self._catalog = recovered.catalog
         self._cache = recovered.cache
         self._probes = Probes()
-        # What reads of some keys show, in front of memtables and tables: those that were written or read of late.
-        self._recent = Memtable()
+        self._recent = RecentRecords(self._generations.leaving)
         self._journal = Journal(disk, options, recovered.tail, clock=clock, on_sync=on_sync)
         self._raft = SegmentRaftLog(self._journal, recovered.raft, store=self._store)
         self._maintenance = Maintenance(
@@ -96,8 +96,8 @@ class LsmEngine:
         # Segments that hold what is in the active memtable, but for the open one.
         self._segments = recovered.segments
         self._on_full: Callable[[], object] = self._maintenance.flush_next
-        self._share_memory()
         self._maintenance.catch_up()
+        self._share_memory()
 
     @property
     def raft_log(self) -> SegmentRaftLog:
@@ -125,24 +125,21 @@ class LsmEngine:
             self._journal.refuse()
         record = self._recent.get(key)
         if record is None:
-            record = self._generations.get(key)
-            if record is None:
-                record = self._catalog.levels.find(key, self._probes)
-            if record is not None and record is not REMOVED:
-                self._recent.add(key, record)
-                self._keep_room(1)
-        return None if record is REMOVED else record
+            (record,) = self._find_below((key,))
+        return record
 
     def multi_get(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return the records at ``keys``, in order, None where there is none."""
         if not self._journal.running:
             self._journal.refuse()
-        found = self._recent.multi_get(keys)
+        found = list(map(self._recent.get, keys))
         if None in found:
             gaps = [index for index, record in enumerate(found) if record is None]
+            if len(gaps) == len(keys):
+                return self._find_below(keys)
             below = self._find_below([keys[index] for index in gaps])
             for index, record in zip(gaps, below, strict=True):
-                found[index] = None if record is REMOVED else record
+                found[index] = record
         return found
 
     def explain(self, key: bytes) -> ReadPath:
@@ -174,9 +171,11 @@ class LsmEngine:
 
     def commit(self) -> Lsn:
         """Write and, as the durability setting says, sync all queued batches; return the new ``durable_lsn``."""
+        before = self._journal.segment_bytes
         durable = self._journal.commit()
         if self._generations.leaving:
             self._generations.let_go()
+            self._generations.make_up_for(_MAKES_UP_FOR * (self._journal.segment_bytes - before))
         options = self._options
         if (
             self._journal.fresh_bytes >= options.segment_bytes
@@ -210,16 +209,12 @@ class LsmEngine:
         # The manifest will say it, too, and must not know more than the log.
         self._journal.sync()
         self._maintenance.drop(Drop(lsn, start, end))
-        self._generations.leaving.append(self._recent)
-        self._recent = Memtable()
+        self._recent.clear()
         return lsn
 
     def ingest(self, files: Sequence[str], done: Callable[[Exception | None], object]) -> None:
         """Take finished tables into ranges of keys that are empty (see the port)."""
         self._journal.check_writable()
-        if self._generations.active.has_removals:
-            # What stands in memory for a key that was removed would hide what comes.
-            self.flush()
         ranges = sorted(key_range(self._disk, name) for name in files)
 
         def is_free() -> bool:
@@ -227,6 +222,8 @@ class LsmEngine:
 
         in_order = sorted(files, key=lambda name: key_range(self._disk, name))
         self._maintenance.ingest(Ingestion(files=in_order, is_free=is_free, done=done))
+        if self._maintenance.must_flush_first:
+            self.flush()
 
     def when_full(self, act: Callable[[], object]) -> None:
         """Have ``act`` called when a memtable is full: it is to call :meth:`flush_due` soon."""
@@ -254,6 +251,8 @@ class LsmEngine:
         """Let the worker do the most urgent compaction, if one is due and it is idle; say whether there is one."""
         if not self._journal.running:
             self._journal.refuse()
+        if self._maintenance.must_flush_first and self._journal.applied_lsn == self._journal.last_lsn:
+            self.flush()
         self._share_memory()
         return self._maintenance.tidy_next()
 
@@ -321,7 +320,6 @@ class LsmEngine:
         # What the caller knows may lie below the active memtable, which must know what it held itself.
         undo = self._generations.active.put(keys, records)
         self._recent.put(keys, records)
-        self._keep_room(len(keys))
         return partial(self._take_back, undo)
 
     def _take_back(self, undo: Undo) -> None:
@@ -329,29 +327,19 @@ class LsmEngine:
         self._recent.delete(undo.keys)
 
     def _find_below(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """Return what stands at ``keys``, in order, and keep it at hand: a record, REMOVED, or None."""
-        found = self._generations.find(keys)
+        """Return the records at ``keys``, which were not read or written just now, in order, and have them at hand."""
+        found = self._recent.look_up_old(keys, self._generations.find(keys))
         levels, probes = self._catalog.levels, self._probes
         if None in found and levels.runs:
             found = [
                 levels.find(key, probes) if record is None else record for key, record in zip(keys, found, strict=True)
             ]
-        add = self._recent.add
-        for key, record in zip(keys, found, strict=True):
-            if record is not None and record is not REMOVED:
-                add(key, record)
-        self._keep_room(len(keys))
-        return found
-
-    def _keep_room(self, added: int) -> None:
-        """Forget the oldest of what is at hand if it takes too much, some more than the ``added`` ones at most."""
-        recent = self._recent
-        if recent.memory_bytes > self._recent_room:
-            at_once = min(len(recent) // 16 + 1, _FORGOTTEN_AT_ONCE)
-            most = 2 * added + at_once
-            while most > 0 and recent.memory_bytes > self._recent_room:
-                recent.forget_oldest(at_once)
-                most -= at_once
+        if found.count(None) == len(found):
+            return found
+        grown = self._recent.keep(keys, found)
+        if self._generations.leaving:
+            self._generations.make_up_for(2 * grown)
+        return [None if record is REMOVED else record for record in found]
 
     def _share_memory(self) -> None:
         """Share the memory out, by what filters, indexes and memtables that wait leave of it."""
@@ -359,7 +347,7 @@ class LsmEngine:
         left = options.tables_bytes - self._tables_memory()
         self._cache.resize(max(left, _LEAST_CACHE_BYTES))
         waiting = sum(each.memtable.memory_bytes for each in self._generations.frozen)
-        self._recent_room = max(options.recent_bytes + min(left, 0) + min(options.memtable_bytes - waiting, 0), 0)
+        self._recent.resize(options.recent_bytes + min(left, 0) + min(options.memtable_bytes - waiting, 0))
 
     def _tables_memory(self) -> int:
         return sum(table.memory_bytes for table in self._catalog.levels.tables())

@@ -13,7 +13,7 @@ from itertools import repeat
 from kvbus.core.types import Lsn
 from kvbus_storage.memtable import Memtable
 
-_LET_GO_AT_ONCE, _LET_GO_SHARE = 512, 32
+_LET_GO_AT_ONCE, _LET_GO_SHARE, _LET_GO_STEP, _USUAL_ENTRY_BYTES = 512, 32, 64, 256
 
 
 @dataclass(slots=True, eq=False)
@@ -86,10 +86,22 @@ class Generations:
         """Free a bit of those that count no more, the more the more there are."""
         most = max(_LET_GO_AT_ONCE, sum(map(len, self.leaving)) // _LET_GO_SHARE)
         while self.leaving and most > 0:
+            most -= self._let_go_of_first(most)
+
+    def make_up_for(self, size_bytes: int) -> None:
+        """Free as much of those that count no more as ``size_bytes`` that came, so that they never pile up."""
+        while self.leaving and size_bytes > 0:
             memtable = self.leaving[0]
-            most -= memtable.let_go(most)
-            if not memtable:
-                self.leaving.popleft()
+            before = memtable.memory_bytes
+            self._let_go_of_first(min(1 + size_bytes // _USUAL_ENTRY_BYTES, _LET_GO_STEP))
+            size_bytes -= before - memtable.memory_bytes
+
+    def _let_go_of_first(self, most: int) -> int:
+        memtable = self.leaving[0]
+        count = memtable.let_go(most)
+        if not memtable:
+            self.leaving.popleft()
+        return count
 
     def drop(self, start: bytes, end: bytes) -> None:
         """Remove the keys from ``start`` up to ``end`` from all of them."""

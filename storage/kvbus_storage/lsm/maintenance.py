@@ -169,7 +169,7 @@ class Maintenance:
         return picked
 
     def _ingest_next(self) -> bool:
-        if not self._ingests or self._generations.frozen or not self._is_free():
+        if not self._ingests or self._generations.frozen or self.must_flush_first or not self._is_free():
             return False
         ingestion = self._ingests.take()
         if ingestion is None:
@@ -179,6 +179,12 @@ class Maintenance:
         task = IngestTask(disk=self._disk, files=ingestion.files, output=self._output(self._journal.last_lsn, level=1))
         self._submit(ingest, task, partial(self._ingest_ended, ingestion))
         return True
+
+    @property
+    def must_flush_first(self) -> bool:
+        """Whether files wait to be ingested, and what stands in memory for removed keys would hide what is in them."""
+        active = self._generations.active
+        return bool(self._ingests) and active.has_removals and len(active) > 0
 
     def ingest(self, ingestion: Ingestion) -> None:
         """Ingest files as soon as the worker can."""

@@ -13,6 +13,8 @@ from collections import deque
 
 _SMALL_SHARE = 10
 _MOST_USES = 3
+_MOST_SPARED = 64
+"""How many used blocks are given another round for one that goes."""
 _ENTRY_BYTES = 240
 """What an entry takes besides its block: the bytes' head, the entry, its places in the dict and in a queue."""
 
@@ -69,33 +71,41 @@ class BlockCache:
         self._make_room()
 
     def _make_room(self) -> None:
+        spared = 0
         while self._small_bytes + self._main_bytes > self._budget_bytes and self.entries:
+            # All that come first may be in use: then one goes all the same, and not all of the queue passes by.
+            may_spare = spared < _MOST_SPARED
             if self._small and (self._small_bytes * _SMALL_SHARE > self._budget_bytes or not self._main):
-                self._leave_small()
+                goes = self._leave_small(may_spare)
             else:
-                self._leave_main()
+                goes = self._leave_main(may_spare)
+            spared = 0 if goes else spared + 1
 
-    def _leave_small(self) -> None:
+    def _leave_small(self, may_spare: bool) -> bool:
+        """Take the first block out of the small queue; say whether it went, or else was used and is in the main one."""
         place = self._small.popleft()
         entry = self.entries[place]
         size = len(entry.block) + _ENTRY_BYTES
         self._small_bytes -= size
-        if entry.uses:
+        if entry.uses and may_spare:
             entry.uses = 0
             self._main.append(place)
             self._main_bytes += size
-            return
+            return False
         del self.entries[place]
         self._ghosts[place] = None
         if len(self._ghosts) > len(self.entries):
             del self._ghosts[next(iter(self._ghosts))]
+        return True
 
-    def _leave_main(self) -> None:
+    def _leave_main(self, may_spare: bool) -> bool:
+        """Take the first block out of the main queue; say whether it went, or else was used and gets another round."""
         place = self._main.popleft()
         entry = self.entries[place]
-        if entry.uses:
+        if entry.uses and may_spare:
             entry.uses = min(entry.uses, _MOST_USES) - 1
             self._main.append(place)
-            return
+            return False
         self._main_bytes -= len(entry.block) + _ENTRY_BYTES
         del self.entries[place]
+        return True
