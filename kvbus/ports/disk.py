@@ -46,7 +46,7 @@ class AppendFile(Protocol):
 
 
 class ReadFile(Protocol):
-    """A file opened for reading; removing its name leaves it readable."""
+    """A file opened for reading; its name must stay while it is."""
 
     @property
     def size(self) -> int:

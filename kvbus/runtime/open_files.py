@@ -8,10 +8,20 @@ from contextlib import suppress
 from kvbus.errors import ConfigError
 
 LEAST_OPEN_FILES = 256
+_OTHER_FILES = 128
+_LEAST_READ_FILES, _MOST_READ_FILES = 8, 1 << 15
+
+
+def most_read_files() -> int:
+    """Return how many files may be open to be read from: all but what sockets, logs and others may take."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed < 0:
+        return _MOST_READ_FILES
+    return min(max((allowed - _OTHER_FILES) // 2, _LEAST_READ_FILES), _MOST_READ_FILES)
 
 
 def raise_open_files_limit() -> None:
-    """Raise the limit to what the system allows: an engine has each of its tables open, and a client takes a socket.
+    """Raise the limit to what the system allows: an engine has its tables open, and a client takes a socket.
 
     Raises:
         ConfigError: it is so low that ZeroMQ would end the process.

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import os
-import stat
 from collections.abc import Callable
 from contextlib import suppress
-from errno import EEXIST, EINVAL
+from errno import EEXIST
+from functools import partial
 from pathlib import Path
 from time import sleep
 
 from kvbus.errors import ConfigError
 from kvbus.ports.disk import BLANK_NAME
+from kvbus.runtime.open_files import most_read_files
+from kvbus.runtime.read_files import OsReadFile, ReadFiles
 
 _LOCK_NAME = "LOCK"
 _LOCK_TRIES, _LOCK_PAUSE_SECONDS = 10, 0.05
@@ -28,6 +30,7 @@ class OsFolder:
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self._root = Path(root).absolute()
+        self._files = ReadFiles(most_read_files())
 
     @property
     def root(self) -> str:
@@ -53,19 +56,13 @@ class OsFolder:
 
     def open(self, path: str) -> OsReadFile:
         """Open the file for reading."""
-        target = self._path(path)
-        # Without NONBLOCK a pipe of that name would wait for a writer.
-        descriptor = os.open(target, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise OSError(EINVAL, "Not a regular file", str(target))
-        return OsReadFile(descriptor)
+        return self._files.open(self._path(path))
 
     def create(self, path: str, *, fill_step_bytes: int = 0) -> OsAppendFile:
         """Create a file for appending (see the port)."""
         target = self._path(path)
         _make_folder(target.parent)
-        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        descriptor = self._open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         return OsAppendFile(descriptor, fill_step_bytes)
 
     def blank(self, path: str, target: str, *, size_bytes: int) -> None:
@@ -84,7 +81,7 @@ class OsFolder:
 
     def reuse(self, path: str, *, fill_step_bytes: int) -> OsAppendFile:
         """Open a blank file for appending (see the port)."""
-        descriptor = os.open(self._path(path), os.O_WRONLY | os.O_CLOEXEC)
+        descriptor = self._open(self._path(path), os.O_WRONLY)
         return OsAppendFile(descriptor, fill_step_bytes, filled=os.fstat(descriptor).st_size)
 
     def replace(self, path: str, data: bytes) -> None:
@@ -92,7 +89,7 @@ class OsFolder:
         target = self._path(path)
         temporary = target.with_name(target.name + _TEMPORARY_SUFFIX)
         _make_folder(target.parent)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        descriptor = self._open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
             _write_all(descriptor, data, 0)
             os.fsync(descriptor)
@@ -103,7 +100,7 @@ class OsFolder:
 
     def sync(self, path: str) -> None:
         """Make all that the file holds durable, whoever wrote it."""
-        descriptor = os.open(self._path(path), os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = self._open(self._path(path), os.O_RDONLY)
         try:
             _sync_data(descriptor)
         finally:
@@ -111,11 +108,17 @@ class OsFolder:
 
     def sync_folder(self, folder: str = "") -> None:
         """Make the names in ``folder`` durable."""
-        _sync_folder(self._path(folder))
+        self._files.making_room(partial(_sync_folder, self._path(folder)))
 
     def remove(self, path: str) -> None:
         """Remove the file (see the port)."""
         self._path(path).unlink()
+
+    def __reduce__(self) -> tuple[type[OsFolder], tuple[str]]:
+        return OsFolder, (str(self._root),)
+
+    def _open(self, path: Path, flags: int) -> int:
+        return self._files.making_room(lambda: os.open(path, flags | os.O_CLOEXEC, 0o644))
 
     def _path(self, path: str) -> Path:
         parts = path.split("/") if path else []
@@ -155,9 +158,6 @@ class OsDisk(OsFolder):
         os.fsync(self._lock)
         return self.stamp()
 
-    def __reduce__(self) -> tuple[type[OsFolder], tuple[str]]:
-        return OsFolder, (str(self._root),)
-
     def close(self) -> None:
         """Let another process have the directory."""
         os.close(self._lock)
@@ -195,35 +195,6 @@ class OsFolderAtRest(OsFolder):
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-
-
-class OsReadFile:
-    """A :class:`~kvbus.ports.disk.ReadFile` over a file descriptor that it owns."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self.size = os.fstat(descriptor).st_size
-
-    def read(self, offset: int, size: int) -> bytes:
-        """Return ``size`` bytes from ``offset`` on, fewer at the file's end."""
-        data = os.pread(self._descriptor, size, offset)
-        while 0 < len(data) < size:
-            # The kernel reads at most 2 GiB at once; nothing more means the end.
-            part = os.pread(self._descriptor, size - len(data), offset + len(data))
-            if not part:
-                break
-            data += part
-        return data
-
-    def close(self) -> None:
-        """Release the file."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-    def __del__(self) -> None:
-        # A table that was removed is read as long as a scan holds on to it; nobody knows which one is the last.
-        self.close()
 
 
 class OsAppendFile:

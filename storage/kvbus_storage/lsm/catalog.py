@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from errno import EIO
+from weakref import finalize
 
 from kvbus.errors import CorruptionError
 from kvbus.ports.disk import Disk
@@ -41,8 +42,10 @@ class Catalog:
         self.base = whole.base
         self.flushed_lsn = whole.flushed_lsn
         self.applied = dict(whole.applied)
-        # Names of files that count no more and are still there; a start removes what is left of them.
+        # Names of files that count no more and that nobody reads; a start removes what is left of them.
         self.trash: list[str] = []
+        # The numbers of tables that count no more and are read from all the same.
+        self._read_still: dict[int, None] = {}
         tables = [(each.level, each.run, open_table_or_damage(disk, each.meta, cache)) for each in whole.added]
         self.levels = Levels().changed(tables, (), whole.guards)
         self.hide(whole.hidden)
@@ -90,7 +93,10 @@ class Catalog:
         self.applied |= edit.applied
         if edit.base is not None and edit.flushed_lsn is not None:
             self.base, self.flushed_lsn = edit.base, edit.flushed_lsn
-        self.trash += map(table_name, edit.removed)
+        for number in edit.removed:
+            # Whoever reads from it may have to open its file again.
+            self._read_still[number] = None
+            finalize(tables[number], self._is_read_no_more, number).atexit = False
 
     def hide(self, hidden: Iterable[tuple[int, bytes, bytes]]) -> None:
         """Drop ranges from tables in memory, ``(table number, start, end)``: the log or a later edit says it."""
@@ -111,7 +117,7 @@ class Catalog:
 
         0 stands for none. While a table is damaged nothing goes: a person may make use of it.
         """
-        known = {table.number for table in self.levels.tables()}
+        known = {table.number for table in self.levels.tables()}.union(self._read_still)
         numbers = [number for name in self._disk.list() if (number := table_number(name)) is not None]
         leftovers = [number for number in numbers if number not in known]
         if not self.damaged:
@@ -127,6 +133,10 @@ class Catalog:
         if self._manifest is not None:
             self._manifest.close()
             self._manifest = None
+
+    def _is_read_no_more(self, number: int) -> None:
+        del self._read_still[number]
+        self.trash.append(table_name(number))
 
     def _write(self, edit: Edit) -> None:
         if self._manifest is None or self._manifest.size_bytes >= _MANIFEST_BYTES:

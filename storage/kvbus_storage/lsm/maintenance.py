@@ -145,7 +145,7 @@ class Maintenance:
         self._busy_tables = frozenset(table.number for table in picked.tables)
         read_bytes = sum(table.meta.size_bytes for table in picked.tables)
         self.pace.compacts(read_bytes)
-        self._submit(compact, task, partial(self._compaction_ended, picked, inputs))
+        self._submit(compact, task, partial(self._compaction_ended, task, picked.to, picked.run))
         return True
 
     def _pick(self) -> Compaction | None:
@@ -272,21 +272,21 @@ class Maintenance:
             if self._installer.guarded(lambda: self._install_flush(generation, outcome)) is None:
                 self._go_on()
 
-    def _compaction_ended(self, picked: Compaction, inputs: list[list[Input]], outcome: Outcome) -> None:
+    def _compaction_ended(self, task: CompactionTask, to: int, number: int, outcome: Outcome) -> None:
+        # It names its inputs, and does not hold on to them: their files go when nobody reads them any more.
+        known = {each.number: each.hidden for run in task.runs for each in run}
         self._installer.is_busy = False
         self.compaction_seconds += self._clock() - self._submitted_at
         self._busy_tables = frozenset()
         if not self._journal.running:
             return
         if isinstance(outcome, CorruptionError):
-            numbers = [table.number for table in picked.tables]
             damaged = table_number(outcome.path)
-            self._damaged |= dict.fromkeys([damaged] if damaged in numbers else numbers)
+            self._damaged |= dict.fromkeys([damaged] if damaged in known else known)
             logger.error("compaction leaves the table as it is: %s", outcome)
         if isinstance(outcome, Exception):
             self._installer.failed("compaction", outcome)
             return
-        known = {each.number: each.hidden for run in inputs for each in run}
         late = dict.fromkeys(
             each
             for table in self._catalog.levels.tables()
@@ -295,8 +295,8 @@ class Maintenance:
             if each not in known[table.number]
         )
         edit = Edit(
-            added=[AddedTable(picked.to, picked.run, meta) for meta in outcome],
-            removed=[table.number for table in picked.tables],
+            added=[AddedTable(to, number, meta) for meta in outcome],
+            removed=list(known),
             hidden=[(meta.number, start, end) for meta in outcome for start, end in late],
         )
         self._count(outcome)

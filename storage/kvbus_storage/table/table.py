@@ -52,6 +52,7 @@ class Table:
     """
 
     __slots__ = (
+        "__weakref__",
         "_bounds",
         "_cache",
         "_cached",
