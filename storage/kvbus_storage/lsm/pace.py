@@ -8,7 +8,7 @@ from kvbus_storage.options import EngineOptions
 
 _WAITING, _DEEP = 2, 4
 """Memtables that may wait, and times ``level0_runs`` that level 0 may be deep, before writers rest."""
-_REST_SECONDS, _LONGEST_REST_SECONDS = 0.002, 0.02
+_REST_SECONDS, _LONGEST_REST_SECONDS = 0.002, 0.1
 _DOUBLINGS = 5
 _RETRY_SECONDS = 1.0
 """Seconds before the next job after one that found the disk full."""
