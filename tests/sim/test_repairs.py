@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
 from kvbus.errors import ClientError, Corrupt
@@ -187,3 +189,13 @@ def test_of_a_batch_only_the_damaged_keys_wait_and_each_is_answered() -> None:
         assert [reply.value for reply in client.get_many(KEYS, r=3) if not isinstance(reply, ClientError)] == [
             b"new"
         ] * len(KEYS)
+
+
+def test_explain_names_the_damaged_copy() -> None:
+    world = world_of_a_missed_version()
+    with world.client("n1") as client:
+        explained = client.get(KEY, r=2, explain=True).explain
+    assert explained is not None
+    replicas = cast("list[dict[str, object]]", explained["replicas"])
+    states = {replica["node"]: replica["state"] for replica in replicas}
+    assert states == {"n1": "damaged", "n2": "answered", "n3": "answered"}

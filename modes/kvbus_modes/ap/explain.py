@@ -34,6 +34,8 @@ class Explainer:
             state = "answered" if node in answers else "lost" if batch.lost & bit else "not asked"
             if batch.awaited & bit:
                 state = "awaited"
+            elif batch.damaged & bit:
+                state = "damaged"
             entry: dict[str, object] = {"node": topology.members[node].name, "state": state}
             if node in answers:
                 record = answers[node][0]

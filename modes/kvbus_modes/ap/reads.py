@@ -38,7 +38,7 @@ class ReadBatch(Batch):
     ``spare`` are the replicas not asked yet, best last; ``asked_at`` holds when each peer was asked.
     """
 
-    __slots__ = ("answers", "asked_at", "hedge_at", "keys", "keyspace", "paths", "spare")
+    __slots__ = ("answers", "asked_at", "damaged", "hedge_at", "keys", "keyspace", "paths", "spare")
 
     def __init__(
         self, id: BatchId, located: Located, requirement: Requirement, now: float, *, keyspace: Keyspace
@@ -50,6 +50,7 @@ class ReadBatch(Batch):
         self.asked_at: dict[NodeIndex, float] = {}
         self.spare: list[NodeIndex] = []
         self.hedge_at = now
+        self.damaged = 0
         # With ``explain``: what each replica looked into for the first key.
         self.paths: dict[NodeIndex, Mapping[str, object]] = {}
 
@@ -75,6 +76,12 @@ class ReadBatch(Batch):
             return False
         self.answers[node] = records
         return True
+
+    def meet_damage(self, node: NodeIndex, damage: str) -> None:
+        """Count ``node`` as lost, because its copy of the first key is damaged."""
+        self.take_loss(node)
+        self.damaged |= 1 << node
+        self.damage = damage
 
     def retire(self, now: float) -> None:
         """Let go of everything but the nodes that still owe an answer."""
@@ -154,8 +161,7 @@ class Reads:
             return
         self._links.settled(node)
         if not records:
-            batch.take_loss(node)
-            batch.damage = DAMAGED_THERE
+            batch.meet_damage(node, DAMAGED_THERE)
             self._judge(batch, now, wall_ms, out)
             return
         fits = batch.replied or batch.take_records(node, records)
@@ -233,16 +239,14 @@ class Reads:
             try:
                 batch.paths[node] = self._replica.read_path(batch.keys[0])
             except CorruptionError as error:
-                batch.take_loss(node)
-                batch.damage = self._replica.met_damage(error, out)
+                batch.meet_damage(node, self._replica.met_damage(error, out))
                 self._repairs.after_read(batch.keys[:1])
                 return
         records, damage = self._replica.read(batch.keys, out)
         if damage:
             self._repairs.after_read(batch.keys[len(records) :])
         if not records:
-            batch.take_loss(node)
-            batch.damage = damage
+            batch.meet_damage(node, damage)
             return
         unsynced = self._replica.unsynced()
         if unsynced is None:
