@@ -10,12 +10,20 @@ import os
 import stat
 from collections import OrderedDict
 from collections.abc import Callable
-from errno import EINVAL, EMFILE, ENFILE
+from errno import EBADF, EINVAL, EMFILE, ENFILE
 from pathlib import Path
 from typing import TypeVar
-from weakref import ref
 
 Opened = TypeVar("Opened")
+
+
+class Handle:
+    """An open file's descriptor, which the file and :class:`ReadFiles` share: -1 once one of them has closed it."""
+
+    __slots__ = ("descriptor",)
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
 
 
 class ReadFiles:
@@ -24,7 +32,7 @@ class ReadFiles:
     def __init__(self, most: int) -> None:
         self._most = most
         # By descriptor, the oldest first.
-        self._open: OrderedDict[int, ref[OsReadFile]] = OrderedDict()
+        self._open: OrderedDict[int, Handle] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -37,40 +45,40 @@ class ReadFiles:
         """
         return OsReadFile(self, path)
 
-    def descriptor(self, file: OsReadFile, path: Path) -> int:
-        """Open ``path`` for ``file``, which is closed, and return the descriptor."""
+    def take(self, path: Path) -> Handle:
+        """Open ``path`` for a file that is read, and close others where there are too many."""
         while len(self._open) >= self._most:
             self._close_oldest()
         # Without NONBLOCK a pipe of that name would wait for a writer.
         descriptor = self.making_room(lambda: os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
-        self._open[descriptor] = ref(file)
-        return descriptor
+        handle = self._open[descriptor] = Handle(descriptor)
+        return handle
 
-    def release(self, descriptor: int) -> None:
-        """Close a file that is read no more."""
-        del self._open[descriptor]
-        os.close(descriptor)
+    def release(self, handle: Handle) -> None:
+        """Close a file, unless it is closed."""
+        if handle.descriptor >= 0:
+            del self._open[handle.descriptor]
+            _close(handle)
 
     def making_room(self, act: Callable[[], Opened]) -> Opened:
-        """Open something; where too many files are open, half of those for reading are closed, and it is tried again.
+        """Open something; while too many files are open, half of those for reading are closed, and it is tried again.
 
         Raises:
             OSError: as ``act``.
         """
-        try:
-            return act()
-        except OSError as error:
-            if error.errno not in (EMFILE, ENFILE) or not self._open:
-                raise
-        for _ in range((len(self._open) + 1) // 2):
-            self._close_oldest()
-        return act()
+        while True:
+            try:
+                return act()
+            except OSError as error:
+                if error.errno not in (EMFILE, ENFILE) or not self._open:
+                    raise
+            for _ in range((len(self._open) + 1) // 2):
+                self._close_oldest()
 
     def _close_oldest(self) -> None:
-        descriptor, file = self._open.popitem(last=False)
-        if (reader := file()) is not None:
-            reader.was_closed()
-        os.close(descriptor)
+        if self._open:
+            _, handle = self._open.popitem(last=False)
+            _close(handle)
 
 
 class OsReadFile:
@@ -79,14 +87,14 @@ class OsReadFile:
     As long as it is in use its name must stay.
     """
 
-    __slots__ = ("__weakref__", "_descriptor", "_files", "_path", "size")
+    __slots__ = ("__weakref__", "_files", "_handle", "_path", "size")
 
     def __init__(self, files: ReadFiles, path: Path) -> None:
         self._files = files
-        self._path = path
-        self._descriptor = -1
-        self._descriptor = files.descriptor(self, path)
-        found = os.fstat(self._descriptor)
+        self._path: Path | None = path
+        self._handle: Handle | None = None
+        self._handle = files.take(path)
+        found = os.fstat(self._handle.descriptor)
         self.size = found.st_size
         if not stat.S_ISREG(found.st_mode):
             self.close()
@@ -94,28 +102,31 @@ class OsReadFile:
 
     def read(self, offset: int, size: int) -> bytes:
         """Return ``size`` bytes from ``offset`` on, fewer at the file's end."""
-        descriptor = self._descriptor
-        if descriptor < 0:
-            descriptor = self._descriptor = self._files.descriptor(self, self._path)
-        data = os.pread(descriptor, size, offset)
+        handle = self._handle
+        if handle is None or handle.descriptor < 0:
+            if self._path is None:
+                raise OSError(EBADF, "The file is closed")
+            handle = self._handle = self._files.take(self._path)
+        data = os.pread(handle.descriptor, size, offset)
         while 0 < len(data) < size:
             # The kernel reads at most 2 GiB at once; nothing more means the end.
-            part = os.pread(descriptor, size - len(data), offset + len(data))
+            part = os.pread(handle.descriptor, size - len(data), offset + len(data))
             if not part:
                 break
             data += part
         return data
 
     def close(self) -> None:
-        """Release the file; a later read opens it again."""
-        if self._descriptor >= 0:
-            self._files.release(self._descriptor)
-            self._descriptor = -1
-
-    def was_closed(self) -> None:
-        """Take note that the file is not open any more."""
-        self._descriptor = -1
+        """Release the file."""
+        self._path = None
+        if self._handle is not None:
+            self._files.release(self._handle)
 
     def __del__(self) -> None:
         # A table that counts no more is read as long as a scan holds on to it; nobody knows which one is the last.
         self.close()
+
+
+def _close(handle: Handle) -> None:
+    descriptor, handle.descriptor = handle.descriptor, -1
+    os.close(descriptor)

@@ -27,7 +27,7 @@ from kvbus.core.request import Call, ClientOrigin
 from kvbus.core.tick import Effects, Tick
 from kvbus.core.topology import Topology
 from kvbus.core.types import NodeIndex
-from kvbus.errors import ReadOnly, Unsupported
+from kvbus.errors import CorruptionError, ReadOnly, Unsupported
 from kvbus.identity import IdentityFile, Papers
 from kvbus.plugins import engine_plugin, mode_plugin
 from kvbus.ports.engine import Engine
@@ -366,7 +366,7 @@ class Process:
 
         if steps:
             self.disk.on_step = count_down
-            with suppress(PowerCut, OSError, ReadOnly):
+            with suppress(PowerCut, OSError, ReadOnly, CorruptionError):
                 act()
             self.disk.on_step = lambda: None
 

@@ -20,6 +20,7 @@ FAMILIES = {
     "kvbus_member_state": "gauge",
     "kvbus_shed": "counter",
     "kvbus_bad_requests": "counter",
+    "kvbus_repaired_records": "counter",
     "kvbus_damaged_reads": "counter",
     "kvbus_peer_protocol_errors": "counter",
     "kvbus_links_lost": "counter",

@@ -24,8 +24,9 @@ from functools import reduce
 from kvbus.core.columns import pack_column
 from kvbus.core.keyspace import partition_of_key
 from kvbus.core.links import Links
+from kvbus.core.locator import Located
 from kvbus.core.metrics import Metrics
-from kvbus.core.quorum import ReplicaSet
+from kvbus.core.quorum import ReplicaSet, mask_of
 from kvbus.core.tick import Effects
 from kvbus.core.topology import Topology
 from kvbus.core.types import BatchId, NodeIndex
@@ -38,7 +39,8 @@ from kvbus_modes.ap.replica import Replica
 from kvbus_modes.ap.siblings import Hold, merge
 
 REPAIR_SECONDS = 1.0
-"""How long the other replicas have for one answer."""
+"""How long a repair may take, at most."""
+_DEADLINE_SHARE = 0.5
 _MOST_WANTED = 1024
 _KEYS_AT_ONCE = 64
 
@@ -49,20 +51,28 @@ Repaired = Callable[[bool, float, Effects], None]
 class Repair:
     """Keys of one replica set that are asked of its other nodes, ``others``: what each has answered so far."""
 
-    __slots__ = ("anew", "awaited", "deadline", "found", "id", "keys", "others", "then")
+    __slots__ = ("anew", "at_once", "awaited", "found", "id", "keys", "others", "then", "until")
 
-    def __init__(self, keys: list[bytes], others: ReplicaSet, *, anew: bool, then: Repaired | None) -> None:
+    def __init__(
+        self, keys: list[bytes], others: ReplicaSet, until: float, *, anew: bool, then: Repaired | None
+    ) -> None:
         self.keys = keys
         self.others = others
+        self.until = until
         self.anew = anew
         self.then = then
+        # How many of the keys are asked for in one round.
+        self.at_once = _KEYS_AT_ONCE
         self.id = BatchId(0)
         self.awaited = 0
-        self.deadline = 0.0
         self.found: dict[NodeIndex, list[bytes | None]] = {}
 
+    def asked(self) -> list[bytes]:
+        """Return the keys of this round."""
+        return self.keys[: self.at_once]
+
     def part(self) -> tuple[list[bytes], list[bytes], int]:
-        """Return the keys that the others know, their merged records, and how many keys that answers.
+        """Return the keys that the others know, their merged records, and how many keys that settles.
 
         Answers may be short: one is empty where the first key's copy is damaged there.
 
@@ -78,6 +88,8 @@ class Repair:
             for key, records in zip(self.keys, zip(*columns, strict=False), strict=False)
             if any(records)
         }
+        # Where the first one is damaged the next ones may be as well: each would be asked for again and again.
+        self.at_once = min(2 * self.at_once, _KEYS_AT_ONCE) if count else 1
         return list(merged), list(merged.values()), max(1, count)
 
 
@@ -110,8 +122,8 @@ class Repairs:
 
     def after_read(self, keys: Sequence[bytes]) -> None:
         """Repair in the background what is damaged of ``keys``; the first one is, and the next few are looked at."""
-        near = list(keys[: 1 if self._background else _KEYS_AT_ONCE])
-        for index in self._replica.damaged(near):
+        near = keys[: 1 if self._background else _KEYS_AT_ONCE]
+        for index in self._replica.read_each(near)[1]:
             self._want(near[index], False)
 
     def after_write(self, keys: Sequence[bytes]) -> None:
@@ -119,13 +131,16 @@ class Repairs:
         for key in keys:
             self._want(key, True)
 
-    def before_write(
-        self, keys: Sequence[bytes], replicas: ReplicaSet, then: Repaired, now: float, out: Effects
-    ) -> None:
-        """Repair the ``keys`` of a put or delete, and go on with ``then``; at once where there is no other replica."""
-        others = replicas.without(self._me)
+    def before_write(self, located: Located, then: Repaired, now: float, out: Effects) -> None:
+        """Repair the keys of puts or deletes, and go on with ``then``; at once where there is no other replica.
+
+        It takes no more than half of the time that the operations have.
+        """
+        others = located.replicas.without(self._me)
         if others.mask:
-            self._ask(Repair(list(dict.fromkeys(keys)), others, anew=True, then=then), now, out)
+            keys = list(dict.fromkeys(located.engine_keys))
+            until = now + min(located.columns.options.deadline_ms * (_DEADLINE_SHARE / 1000), REPAIR_SECONDS)
+            self._ask(Repair(keys, others, until, anew=True, then=then), now, out)
         else:
             then(True, now, out)
 
@@ -140,8 +155,10 @@ class Repairs:
                 del self._wanted[key]
             others = replicas.without(self._me)
             if replicas.mask >> self._me & 1 and others.mask:
-                self._background = Repair(keys, others, anew=anew, then=None)
-                self._ask(self._background, now, out)
+                self._background = Repair(keys, others, now + REPAIR_SECONDS, anew=anew, then=None)
+                if not self._ask(self._background, now, out):
+                    # The next ones have their turn when something happens again.
+                    return
 
     def answered(
         self, node: NodeIndex, batch_id: BatchId, records: list[bytes | None], now: float, out: Effects
@@ -156,7 +173,7 @@ class Repairs:
             return
         self._links.settled(node)
         repair.awaited &= ~(1 << node)
-        if len(records) > len(repair.keys) or not all_sound(records):
+        if len(records) > len(repair.asked()) or not all_sound(records):
             self._end(repair, False, now, out)
             raise PeerProtocolError("a READ_ANSWER holds sound records, and no more than were asked for")
         repair.found[node] = records
@@ -165,17 +182,22 @@ class Repairs:
 
     def links_lost(self, nodes: Sequence[NodeIndex], now: float, out: Effects) -> None:
         """Give up what waits for one of ``nodes``."""
-        for repair in list(self.open.values()):
-            if any(repair.awaited >> node & 1 for node in nodes):
-                self._end(repair, False, now, out)
+        lost = mask_of(nodes)
+        failed = [repair for repair in self.open.values() if repair.awaited & lost]
+        for repair in failed:
+            # Their links owe nothing any more, and what they owe from now on is not to be forgiven.
+            repair.awaited &= ~lost
+        for repair in failed:
+            self._end(repair, False, now, out)
 
     def sweep(self, now: float, out: Effects) -> None:
-        """Give up what is past its deadline."""
+        """Give up what is past its time, and what only silent nodes hold up."""
+        responsive = self._links.responsive(now)
         for repair in list(self.open.values()):
-            if now >= repair.deadline:
+            if now >= repair.until or repair.awaited & ~responsive:
                 self._end(repair, False, now, out)
             else:
-                self._alarm.by(repair.deadline)
+                self._alarm.by(on_grid(repair.until, LOOK_SECONDS))
 
     def _want(self, key: bytes, anew: bool) -> None:
         # Beyond the bound it must be met with again.
@@ -186,19 +208,20 @@ class Repairs:
         topology = self._topology
         return topology.groups[topology.group_of[partition_of_key(key)]]
 
-    def _ask(self, repair: Repair, now: float, out: Effects) -> None:
+    def _ask(self, repair: Repair, now: float, out: Effects) -> bool:
+        """Ask all others for the next keys; False where one of them does not answer, and the repair has failed."""
         if repair.others.mask & ~self._links.responsive(now):
             self._end(repair, False, now, out)
-            return
+            return False
         repair.id, repair.found, repair.awaited = self._new_batch(), {}, repair.others.mask
-        repair.deadline = on_grid(now + REPAIR_SECONDS, LOOK_SECONDS)
         self.open[repair.id] = repair
-        self._alarm.by(repair.deadline)
+        self._alarm.by(on_grid(repair.until, LOOK_SECONDS))
         head = pack_head(READ, space=0, batch=repair.id, epoch=self._topology.epoch, flags=REPAIR)
-        frame = head + pack_column(repair.keys)
+        frame = head + pack_column(repair.asked())
         for node in repair.others.nodes:
             out.send_peer(node, frame)
             self._links.sent(node, now)
+        return True
 
     def _store(self, repair: Repair, now: float, out: Effects) -> None:
         """Store what the others know of the next keys, and ask for the rest."""

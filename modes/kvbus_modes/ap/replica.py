@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 
 from kvbus.core.durably import Durably
@@ -88,15 +89,17 @@ class Replica:
                 records.append(self._engine.get(key))
         return records, damage
 
-    def damaged(self, keys: list[bytes]) -> list[int]:
-        """Return the indices of the ``keys`` whose copy cannot be read."""
+    def read_each(self, keys: Sequence[bytes]) -> tuple[list[bytes | None], list[int]]:
+        """Return the records at ``keys``, None for a damaged one, and the indices of the damaged ones."""
+        records: list[bytes | None] = []
         damaged: list[int] = []
         for index, key in enumerate(keys):
             try:
-                self._engine.get(key)
+                records.append(self._engine.get(key))
             except CorruptionError:
+                records.append(None)
                 damaged.append(index)
-        return damaged
+        return records, damaged
 
     def present(self, keys: list[bytes]) -> list[bytes | None]:
         """Return the records at ``keys`` to be replaced; a damaged one, of which no other replica knows, is absent.
@@ -106,13 +109,7 @@ class Replica:
         try:
             return self._engine.multi_get(keys)
         except CorruptionError:
-            return [self._undamaged(key) for key in keys]
-
-    def _undamaged(self, key: bytes) -> bytes | None:
-        try:
-            return self._engine.get(key)
-        except CorruptionError:
-            return None
+            return self.read_each(keys)[0]
 
     def merge_in(self, keys: list[bytes], records: list[bytes], payload: bytes, digest: bytes, out: Effects) -> Lsn:
         """Merge records that another node sent; what is new or supersedes is logged as the bytes that came.
@@ -124,7 +121,31 @@ class Replica:
             ValueError: a record is not canonical; nothing was stored.
             CorruptionError: a copy is damaged; nothing was stored.
         """
-        present = self._engine.multi_get(keys)
+        return self._merge(keys, records, payload, digest, self._engine.multi_get(keys), out)
+
+    def merge_in_rest(self, keys: list[bytes], records: list[bytes], out: Effects) -> tuple[Lsn | None, list[int]]:
+        """Do the same but for those whose copy here is damaged; return their indices, too, and None if all are.
+
+        Raises:
+            ReadOnly, ValueError: as :meth:`merge_in`.
+        """
+        present, damaged = self.read_each(keys)
+        intact = sorted(set(range(len(keys))).difference(damaged))
+        if not intact:
+            return None, damaged
+        keys, records = [keys[index] for index in intact], [records[index] for index in intact]
+        payload = write_payload(keys, records)
+        return self._merge(keys, records, payload, NO_DIGEST, [present[index] for index in intact], out), damaged
+
+    def _merge(
+        self,
+        keys: list[bytes],
+        records: list[bytes],
+        payload: bytes,
+        digest: bytes,
+        present: list[bytes | None],
+        out: Effects,
+    ) -> Lsn:
         if len(records) < MANY and all(map(takes_place, records, present)):
             return self.store(keys, records, payload, present, out)
         if digest == judged_digest(payload, present):
@@ -134,12 +155,6 @@ class Replica:
         if merged != records:
             payload = write_payload(keys, merged)
         return self.store(keys, merged, payload, present, out)
-
-    def merge_in_without(self, damaged: list[int], keys: list[bytes], records: list[bytes], out: Effects) -> Lsn:
-        """Do the same but for what lies at the indices ``damaged``."""
-        intact = sorted(set(range(len(keys))).difference(damaged))
-        keys, records = [keys[index] for index in intact], [records[index] for index in intact]
-        return self.merge_in(keys, records, write_payload(keys, records), NO_DIGEST, out)
 
     def repair(self, keys: list[bytes], records: list[bytes], out: Effects) -> None:
         """Store what all other replicas know of ``keys``, which were damaged here.

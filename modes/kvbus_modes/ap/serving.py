@@ -7,7 +7,7 @@ from functools import partial
 from kvbus.core.columns import pack_column
 from kvbus.core.metrics import Metrics
 from kvbus.core.tick import Effects
-from kvbus.core.types import Epoch, NodeIndex
+from kvbus.core.types import Epoch, Lsn, NodeIndex
 from kvbus.errors import CorruptionError, PeerProtocolError, ReadOnly
 from kvbus.wire.cbor import dumps
 from kvbus.wire.peer_frames import HEAD_BYTES, Head, pack_head
@@ -34,24 +34,25 @@ class Serving:
         """
         keys, records = frames.read_write(frame, frames.WRITE_HEAD_BYTES)
         payload, digest = frame[frames.WRITE_HEAD_BYTES :], frame[HEAD_BYTES : frames.WRITE_HEAD_BYTES]
+        lsn: Lsn | None
         damaged: list[int] = []
         try:
             try:
                 lsn = self._replica.merge_in(keys, records, payload, digest, out)
             except CorruptionError as error:
                 self._replica.met_damage(error, out)
-                damaged = self._replica.damaged(keys)
+                lsn, damaged = self._replica.merge_in_rest(keys, records, out)
                 self._repairs.after_write([keys[index] for index in damaged])
-                if len(damaged) == len(keys):
-                    self._acknowledge(peer, head.batch, len(keys), damaged, True, 0.0, out)
-                    return
-                lsn = self._replica.merge_in_without(damaged, keys, records, out)
         except ReadOnly:
             self._acknowledge(peer, head.batch, len(keys), damaged, False, 0.0, out)
         except ValueError as error:
             raise PeerProtocolError(str(error)) from error
         else:
-            self._replica.when_durable(lsn, partial(self._acknowledge, peer, head.batch, len(keys), damaged))
+            acknowledge = partial(self._acknowledge, peer, head.batch, len(keys), damaged)
+            if lsn is None:
+                acknowledge(True, 0.0, out)
+            else:
+                self._replica.when_durable(lsn, acknowledge)
 
     def read(self, peer: NodeIndex, head: Head, frame: bytes, now: float, out: Effects) -> None:
         """Answer a READ, up to the first damaged copy.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import ceil
 from typing import NamedTuple
 
 from kvbus.core.keyspace import Keyspace
@@ -146,14 +147,16 @@ class Writes:
             current = self._replica.multi_get(keys)
         except CorruptionError as error:
             self._replica.met_damage(error, out)
-            damaged = self._replica.damaged(keys)
-            repaired = partial(self._repaired, located.select(damaged), keyspace, requirement, wall_ms)
-            self._repairs.before_write([keys[index] for index in damaged], located.replicas, repaired, now, out)
+            found, damaged = self._replica.read_each(keys)
+            if damaged:
+                part = located.select(damaged)
+                repaired = partial(self._repaired, part, keyspace, requirement, now, wall_ms)
+                self._repairs.before_write(part, repaired, now, out)
             intact = sorted(set(range(len(keys))).difference(damaged))
             if not intact:
                 return
-            located = located.select(intact)
-            current = self._replica.multi_get(located.engine_keys)
+            # Not read again: one of them may have been readable only because it was in memory.
+            located, current = located.select(intact), [found[index] for index in intact]
         self._start(located, current, keyspace, requirement, now, wall_ms, out)
 
     def _repaired(
@@ -161,11 +164,15 @@ class Writes:
         located: Located,
         keyspace: Keyspace,
         requirement: Requirement,
+        begun: float,
         wall_ms: int,
         is_whole: bool,
         now: float,
         out: Effects,
     ) -> None:
+        options = located.columns.options
+        left_ms = options.deadline_ms - ceil((now - begun) * 1000)
+        located.columns.options = options._replace(deadline_ms=max(left_ms, 1))
         if is_whole:
             current = self._replica.present(located.engine_keys)
             self._start(located, current, keyspace, requirement, now, wall_ms, out)

@@ -96,7 +96,7 @@ class Catalog:
         for number in edit.removed:
             # Whoever reads from it may have to open its file again.
             self._read_still[number] = None
-            finalize(tables[number], self._is_read_no_more, number).atexit = False
+            finalize(tables[number].file, self._is_read_no_more, number).atexit = False
 
     def hide(self, hidden: Iterable[tuple[int, bytes, bytes]]) -> None:
         """Drop ranges from tables in memory, ``(table number, start, end)``: the log or a later edit says it."""

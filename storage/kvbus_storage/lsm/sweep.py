@@ -46,8 +46,8 @@ class Sweeper:
     def task(self, *, one_by_one: bool) -> SweepTask:
         """Return what there is to do: there is something."""
         # Segments last: the log can use one of them again.
-        names = sorted(self._catalog.trash, key=lambda name: segment_number(name) or 0)
-        self._catalog.trash = []
+        trash, self._catalog.trash = self._catalog.trash, []
+        names = sorted(trash, key=lambda name: segment_number(name) or 0)
         return SweepTask(
             disk=self._disk,
             names=names,

@@ -52,15 +52,14 @@ class Table:
     """
 
     __slots__ = (
-        "__weakref__",
         "_bounds",
         "_cache",
         "_cached",
         "_encoded_index",
-        "_file",
         "_place",
         "_separators",
         "bloom",
+        "file",
         "first_key",
         "hidden",
         "last_key",
@@ -79,7 +78,7 @@ class Table:
         self.hidden: tuple[tuple[bytes, bytes], ...] = ()
         self.bloom: Container[int] = bloom.bloom
         self.memory_bytes = bloom.size_bytes + _SEPARATOR_BYTES * blocks
-        self._file = file
+        self.file = file
         self._encoded_index = index
         self._separators: list[bytes] = []
         self._bounds: array[int] = array("Q")
@@ -172,7 +171,7 @@ class Table:
 
     def close(self) -> None:
         """Release the file."""
-        self._file.close()
+        self.file.close()
 
     def _load_index(self) -> list[bytes]:
         try:
@@ -188,12 +187,12 @@ class Table:
         """Return the entries of the blocks from ``first`` up to ``last``; the cache is asked of a single one only."""
         if last - first == 1:
             return self.entries(first)
-        return read_entries(self._file, self._bounds, first, last, table_name(self.number))
+        return read_entries(self.file, self._bounds, first, last, table_name(self.number))
 
     def _read_block(self, index: int) -> bytes:
         bounds = self._bounds
         begin = bounds[index]
-        return _decoded(self._file.read(begin, bounds[index + 1] - begin), table_name(self.number), begin)
+        return _decoded(self.file.read(begin, bounds[index + 1] - begin), table_name(self.number), begin)
 
 
 class DamagedTable(Table):
