@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -71,11 +72,13 @@ class Memtable:
         """Yield what stands at ``keys``, in order, or else what ``below`` yields there."""
         return map(self._records.get, keys, below)
 
-    def add(self, key: bytes, record: bytes) -> None:
-        """Store ``record`` at ``key``, unless something stands there."""
-        if key not in self._records:
-            self._records[key] = record
-            self._data_bytes += len(key) + len(record)
+    def add(self, key: bytes, record: bytes) -> bool:
+        """Store ``record`` at ``key``, unless something stands there; say whether it did."""
+        if key in self._records:
+            return False
+        self._records[key] = record
+        self._data_bytes += len(key) + len(record)
+        return True
 
     def put(
         self, keys: Sequence[bytes], records: Sequence[bytes], previous: Sequence[bytes | None] | None = None
@@ -150,6 +153,19 @@ class Memtable:
             key, record = self._records.popitem()
             self._data_bytes -= len(key) + len(record)
         return count
+
+    def forget(self, keys: deque[bytes], most: int, down_to_bytes: int) -> None:
+        """Take up to ``most`` keys out of the queue, and what stands there out of the table, until it takes less."""
+        records, before, gone = self._records, len(self._records), 0
+        over = self.memory_bytes - down_to_bytes
+        while gone < over and most > 0 and keys:
+            most -= 1
+            key = keys.popleft()
+            record = records.pop(key, None)
+            if record is not None:
+                gone += len(key) + len(record) + _ENTRY_BYTES
+        self._data_bytes -= gone - _ENTRY_BYTES * (before - len(records))
+        self._settled, self._recent = [], []
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield every key and what stands at it in no particular order; the table must not change meanwhile."""

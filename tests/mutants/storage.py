@@ -97,7 +97,8 @@ def segments_removed_before_the_edit() -> None:
 
 def frozen_memtable_not_read() -> None:
     """What waits for its flush is not looked at; no record stands at hand before it."""
-    replace_method(RecentRecords, "resize", lambda self, room_bytes: None)
+    replace_method(RecentRecords, "put", lambda self, keys, records: self.clear())
+    replace_method(RecentRecords, "keep", lambda self, keys, found: 0)
     replace_method(Generations, "find", lambda self, keys: self.active.multi_get(keys))
 
 

@@ -217,14 +217,3 @@ def test_while_much_waits_to_be_flushed_nothing_is_kept_at_hand() -> None:
     put(engine, b"new", record=b"newest")
     assert engine.multi_get([b"new", keys[0]]) == [b"newest", bytes(1000)]
     assert engine._recent.memory_bytes == 0
-
-
-def test_what_is_read_again_and_again_outlives_what_is_read_once() -> None:
-    engine, keys = with_tables(4000, bytes(4000), ROOMY)
-    hot = keys[:50]
-    for begin in range(50, 4000, 50):
-        assert None not in engine.multi_get(hot)
-        assert None not in engine.multi_get(keys[begin : begin + 50])
-        before = looks(engine)
-        assert None not in engine.multi_get(hot)
-        assert looks(engine) == before

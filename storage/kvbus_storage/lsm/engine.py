@@ -86,7 +86,7 @@ class LsmEngine:
         self._catalog = recovered.catalog
         self._cache = recovered.cache
         self._probes = Probes()
-        self._recent = RecentRecords(self._generations.leaving)
+        self._recent = RecentRecords(self._generations.leaving, options.recent_bytes * 5 // 4)
         self._journal = Journal(disk, options, recovered.tail, clock=clock, on_sync=on_sync)
         self._raft = SegmentRaftLog(self._journal, recovered.raft, store=self._store)
         self._maintenance = Maintenance(
@@ -327,8 +327,8 @@ class LsmEngine:
         self._recent.delete(undo.keys)
 
     def _find_below(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """Return the records at ``keys``, which were not read or written just now, in order, and have them at hand."""
-        found = self._recent.look_up_old(keys, self._generations.find(keys))
+        """Return the records at ``keys``, which are not at hand, in order, and have them at hand from now on."""
+        found = self._generations.find(keys)
         levels, probes = self._catalog.levels, self._probes
         if None in found and levels.runs:
             found = [
@@ -347,7 +347,8 @@ class LsmEngine:
         left = options.tables_bytes - self._tables_memory()
         self._cache.resize(max(left, _LEAST_CACHE_BYTES))
         waiting = sum(each.memtable.memory_bytes for each in self._generations.frozen)
-        self._recent.resize(options.recent_bytes + min(left, 0) + min(options.memtable_bytes - waiting, 0))
+        room_bytes = options.recent_bytes + min(left, 0) + min(options.memtable_bytes - waiting, 0)
+        self._recent.room_bytes = max(room_bytes, 0)
 
     def _tables_memory(self) -> int:
         return sum(table.memory_bytes for table in self._catalog.levels.tables())

@@ -1,103 +1,95 @@
 """Records that were written or read of late, in front of memtables and tables, so that one look finds them.
 
-There are two generations of them. What comes goes into the young one, and so does what a read finds in the old one.
-When the young one takes half of the room, the old one goes, and the young one is the old one from then on. So nothing
-is searched to make room for one record, what is read again and again stays, and the two together, with what is still
-freed of the last one that went, take no more than the room and what came with one batch.
+Those whose keys came first go first. A queue of the keys says which: a dict whose first entries went is slow to name
+the next one.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterator, Sequence
 
 from kvbus_storage.memtable import Memtable
 from kvbus_storage.removed import REMOVED
 
-_LEAST_ROOM_BYTES = 64 << 10
-"""In less there is nothing."""
+_AT_ONCE, _FOR_EACH = 1024, 4
+"""How many records go in one call at most: so many, or so many for each that came."""
 
 
 class RecentRecords:
     """What reads of some keys show. Every write must go through it, so that it never shows what was replaced.
 
-    ``get`` gives the record at a key that is in the young generation, else None. Those that go are put into
-    ``leaving``, to be freed bit by bit.
+    ``get`` gives the record at a key, or None. There is room for ``room_bytes``; what is over that goes a bit at a
+    time. Where records came that are much larger than those that went, and it is over ``most_bytes``, all of it goes
+    to ``leaving``, to be freed bit by bit.
     """
 
-    __slots__ = ("_half_bytes", "_leaving", "_old", "_young", "get")
+    __slots__ = ("_leaving", "_most_bytes", "_order", "_table", "get", "room_bytes")
 
     get: Callable[[bytes], bytes | None]
 
-    def __init__(self, leaving: deque[Memtable]) -> None:
+    def __init__(self, leaving: deque[Memtable], most_bytes: int) -> None:
         self._leaving = leaving
-        self._half_bytes = 0
-        self._old = self._young = Memtable()
-        self._turn()
+        self._most_bytes = most_bytes
+        self.room_bytes = most_bytes
+        # Keys that came, the first one first; some may be gone again.
+        self._order: deque[bytes] = deque()
+        self._table = Memtable()
+        self.get = self._table.get
 
     @property
     def memory_bytes(self) -> int:
-        """Memory that both generations take, about."""
-        return self._young.memory_bytes + self._old.memory_bytes
-
-    def resize(self, room_bytes: int) -> None:
-        """Let the records take ``room_bytes``."""
-        self._half_bytes = room_bytes // 2 if room_bytes >= _LEAST_ROOM_BYTES else 0
-        while self.memory_bytes > 2 * self._half_bytes:
-            self._turn()
+        """Memory that the records take, about."""
+        return self._table.memory_bytes
 
     def put(self, keys: Sequence[bytes], records: Sequence[bytes]) -> None:
         """Note that ``records[i]`` was written at ``keys[i]``; of a key that comes twice the last one wins."""
-        if self._half_bytes:
-            self._young.put(keys, records)
-            self._make_room()
-
-    def look_up_old(self, keys: Sequence[bytes], below: Iterable[bytes | None]) -> list[bytes | None]:
-        """Return what the old generation has at ``keys``, in order, or else what ``below`` yields there."""
-        return list(self._old.look_up(keys, below))
+        table = self._table
+        known = len(table)
+        undo = table.put(keys, records)
+        if len(table) - known == len(keys):
+            self._order.extend(keys)
+        elif len(table) > known:
+            self._order.extend([key for key, old in zip(undo.keys, undo.previous, strict=True) if old is None])
+        if table.memory_bytes > self.room_bytes:
+            self._make_room(len(keys))
 
     def keep(self, keys: Sequence[bytes], found: Sequence[bytes | None]) -> int:
-        """Note what a read found at ``keys``, which were not in the young generation; return the bytes it takes.
+        """Note what a read found at ``keys``, of which nothing was here; return the bytes it takes.
 
         Of a read that finds more than there is room for, the rest is not kept.
         """
-        young, most = self._young, self._half_bytes
-        if not most:
-            return 0
-        before = young.memory_bytes
+        table, order, room_bytes = self._table, self._order, self.room_bytes
+        before = table.memory_bytes
         for key, record in zip(keys, found, strict=True):
-            if record is not None and record is not REMOVED:
-                young.add(key, record)
-                if young.memory_bytes > most:
+            if record is not None and record is not REMOVED and table.add(key, record):
+                order.append(key)
+                if table.memory_bytes - before > room_bytes:
                     break
-        grown = young.memory_bytes - before
-        self._make_room()
+        grown = table.memory_bytes - before
+        if table.memory_bytes > room_bytes:
+            self._make_room(len(keys))
         return grown
 
     def delete(self, keys: Sequence[bytes]) -> None:
         """Forget ``keys``."""
-        self._young.delete(keys)
-        self._old.delete(keys)
+        self._table.delete(keys)
+        if len(self._order) > 2 * len(self._table) + _AT_ONCE:
+            self._order = deque(key for key, _ in self._table.items())
 
     def clear(self) -> None:
         """Forget everything."""
-        self._turn()
-        self._turn()
+        if self._table:
+            self._leaving.append(self._table)
+        self._order = deque()
+        self._table = Memtable()
+        self.get = self._table.get
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """Yield every key and its record; of a key that comes twice the last record counts."""
-        return chain(self._old.items(), self._young.items())
+        """Yield every key and its record."""
+        return self._table.items()
 
-    def _make_room(self) -> None:
-        if self._young.memory_bytes > self._half_bytes:
-            self._turn()
-            if self._old.memory_bytes > 2 * self._half_bytes:
-                # One batch was more than all that there is room for.
-                self._turn()
-
-    def _turn(self) -> None:
-        if self._old:
-            self._leaving.append(self._old)
-        self._old, self._young = self._young, Memtable()
-        self.get = self._young.get
+    def _make_room(self, added: int) -> None:
+        self._table.forget(self._order, max(_AT_ONCE, _FOR_EACH * added), self.room_bytes)
+        if self._table.memory_bytes > self._most_bytes:
+            self.clear()
