@@ -125,7 +125,14 @@ class LsmEngine:
             self._journal.refuse()
         record = self._recent.get(key)
         if record is None:
-            (record,) = self._find_below((key,))
+            record = self._generations.get(key)
+            if record is None:
+                record = self._catalog.levels.find(key, self._probes)
+            if record is None or record is REMOVED:
+                return None
+            grown = self._recent.keep_one(key, record)
+            if self._generations.leaving:
+                self._generations.make_up_for(2 * grown)
         return record
 
     def multi_get(self, keys: Sequence[bytes]) -> list[bytes | None]:

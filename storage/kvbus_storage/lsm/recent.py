@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from kvbus_storage.memtable import Memtable
 from kvbus_storage.removed import REMOVED
 
+_SPARE_SHARE = 64
 _AT_ONCE, _FOR_EACH = 1024, 4
 """How many records go in one call at most: so many, or so many for each that came."""
 
@@ -71,6 +72,15 @@ class RecentRecords:
             self._make_room(len(keys))
         return grown
 
+    def keep_one(self, key: bytes, record: bytes) -> int:
+        """Note the ``record`` that a read found at ``key``, where nothing was here; return the bytes it takes."""
+        table = self._table
+        table.add(key, record)
+        self._order.append(key)
+        if table.memory_bytes > self.room_bytes:
+            self._make_room(1)
+        return len(key) + len(record)
+
     def delete(self, keys: Sequence[bytes]) -> None:
         """Forget ``keys``."""
         self._table.delete(keys)
@@ -90,6 +100,8 @@ class RecentRecords:
         return self._table.items()
 
     def _make_room(self, added: int) -> None:
-        self._table.forget(self._order, max(_AT_ONCE, _FOR_EACH * added), self.room_bytes)
+        # A bit more than what is over, so that not each record that comes calls for it.
+        down_to_bytes = self.room_bytes - self.room_bytes // _SPARE_SHARE
+        self._table.forget(self._order, max(_AT_ONCE, _FOR_EACH * added), down_to_bytes)
         if self._table.memory_bytes > self._most_bytes:
             self.clear()
