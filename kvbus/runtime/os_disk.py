@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from errno import EEXIST
-from functools import partial
 from pathlib import Path
 from time import sleep
 
@@ -62,7 +61,7 @@ class OsFolder:
         """Create a file for appending (see the port)."""
         target = self._path(path)
         _make_folder(target.parent)
-        descriptor = self._open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         return OsAppendFile(descriptor, fill_step_bytes)
 
     def blank(self, path: str, target: str, *, size_bytes: int) -> None:
@@ -81,7 +80,7 @@ class OsFolder:
 
     def reuse(self, path: str, *, fill_step_bytes: int) -> OsAppendFile:
         """Open a blank file for appending (see the port)."""
-        descriptor = self._open(self._path(path), os.O_WRONLY)
+        descriptor = os.open(self._path(path), os.O_WRONLY | os.O_CLOEXEC)
         return OsAppendFile(descriptor, fill_step_bytes, filled=os.fstat(descriptor).st_size)
 
     def replace(self, path: str, data: bytes) -> None:
@@ -89,7 +88,7 @@ class OsFolder:
         target = self._path(path)
         temporary = target.with_name(target.name + _TEMPORARY_SUFFIX)
         _make_folder(target.parent)
-        descriptor = self._open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:
             _write_all(descriptor, data, 0)
             os.fsync(descriptor)
@@ -100,7 +99,7 @@ class OsFolder:
 
     def sync(self, path: str) -> None:
         """Make all that the file holds durable, whoever wrote it."""
-        descriptor = self._open(self._path(path), os.O_RDONLY)
+        descriptor = os.open(self._path(path), os.O_RDONLY | os.O_CLOEXEC)
         try:
             _sync_data(descriptor)
         finally:
@@ -108,7 +107,7 @@ class OsFolder:
 
     def sync_folder(self, folder: str = "") -> None:
         """Make the names in ``folder`` durable."""
-        self._files.making_room(partial(_sync_folder, self._path(folder)))
+        _sync_folder(self._path(folder))
 
     def remove(self, path: str) -> None:
         """Remove the file (see the port)."""
@@ -116,9 +115,6 @@ class OsFolder:
 
     def __reduce__(self) -> tuple[type[OsFolder], tuple[str]]:
         return OsFolder, (str(self._root),)
-
-    def _open(self, path: Path, flags: int) -> int:
-        return self._files.making_room(lambda: os.open(path, flags | os.O_CLOEXEC, 0o644))
 
     def _path(self, path: str) -> Path:
         parts = path.split("/") if path else []

@@ -9,12 +9,10 @@ from __future__ import annotations
 import os
 import stat
 from collections import OrderedDict
-from collections.abc import Callable
 from errno import EBADF, EINVAL, EMFILE, ENFILE
 from pathlib import Path
-from typing import TypeVar
 
-Opened = TypeVar("Opened")
+_TRIES = 8
 
 
 class Handle:
@@ -49,8 +47,19 @@ class ReadFiles:
         """Open ``path`` for a file that is read, and close others where there are too many."""
         while len(self._open) >= self._most:
             self._close_oldest()
+        for _ in range(_TRIES):
+            try:
+                return self._take(path)
+            except OSError as error:
+                if error.errno not in (EMFILE, ENFILE) or not self._open:
+                    raise
+            # A client that connects may be faster: so few are given up for it.
+            self._close_oldest()
+        return self._take(path)
+
+    def _take(self, path: Path) -> Handle:
         # Without NONBLOCK a pipe of that name would wait for a writer.
-        descriptor = self.making_room(lambda: os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         handle = self._open[descriptor] = Handle(descriptor)
         return handle
 
@@ -59,21 +68,6 @@ class ReadFiles:
         if handle.descriptor >= 0:
             del self._open[handle.descriptor]
             _close(handle)
-
-    def making_room(self, act: Callable[[], Opened]) -> Opened:
-        """Open something; while too many files are open, half of those for reading are closed, and it is tried again.
-
-        Raises:
-            OSError: as ``act``.
-        """
-        while True:
-            try:
-                return act()
-            except OSError as error:
-                if error.errno not in (EMFILE, ENFILE) or not self._open:
-                    raise
-            for _ in range((len(self._open) + 1) // 2):
-                self._close_oldest()
 
     def _close_oldest(self) -> None:
         if self._open:
