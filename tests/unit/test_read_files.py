@@ -80,6 +80,7 @@ def test_where_no_more_files_may_be_open_those_that_are_read_take_turns(tmp_path
 def test_an_engine_of_more_tables_than_files_reads_writes_and_starts(tmp_path: Path, few_files: int) -> None:
     for first in (0, 1):
         disk, worker = OsDisk(tmp_path / "data"), HandWorker()
+        disk._files = ReadFiles(8)
         engine = open_lsm(disk, SMALL, worker)
         for begin in range(0, len(KEYS), 10):
             some = KEYS[begin : begin + 10]
