@@ -59,6 +59,8 @@ class ClientPort:
 
     def __init__(self, socket: zmq.Socket[bytes], intake: Intake, reply_bytes: int) -> None:
         socket.copy_threshold = 0
+        # What tracks replies has a thread and sockets of its own; a large reply may find no more files for them.
+        zmq.Frame(b"-", track=True, copy=False, copy_threshold=0)
         self._socket = socket
         self._intake = intake
         self._reply_bytes = reply_bytes

@@ -1,7 +1,7 @@
 """Files that are open for reading: as many as the process can spare, the others are opened again when they are read.
 
 An engine reads from more tables than a process may have files open, and what it has open must leave room for sockets,
-the log and a worker's files.
+the log and a worker's files. Clients that connect may take up even that; then files are read where no socket is.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import OrderedDict
 from errno import EBADF, EINVAL, EMFILE, ENFILE
 from pathlib import Path
 
-_TRIES = 8
+from kvbus.runtime.separate_files import SeparateFiles
 
 
 class Handle:
@@ -31,6 +31,7 @@ class ReadFiles:
         self._most = most
         # By descriptor, the oldest first.
         self._open: OrderedDict[int, Handle] = OrderedDict()
+        self._separate: SeparateFiles | None = None
 
     def __len__(self) -> int:
         return len(self._open)
@@ -43,35 +44,31 @@ class ReadFiles:
         """
         return OsReadFile(self, path)
 
-    def take(self, path: Path) -> Handle:
-        """Open ``path`` for a file that is read, and close others where there are too many."""
+    def take(self, path: Path) -> Handle | None:
+        """Open ``path`` for a file that is read, and close others where there are too many; None where sockets are."""
+        try:
+            descriptor = _open(path)
+        except OSError as error:
+            if error.errno not in (EMFILE, ENFILE):
+                raise
+            # To close another one first would not help: the next client that connects may take its place.
+            return None
         while len(self._open) >= self._most:
-            self._close_oldest()
-        for _ in range(_TRIES):
-            try:
-                return self._take(path)
-            except OSError as error:
-                if error.errno not in (EMFILE, ENFILE) or not self._open:
-                    raise
-            # A client that connects may be faster: so few are given up for it.
-            self._close_oldest()
-        return self._take(path)
-
-    def _take(self, path: Path) -> Handle:
-        # Without NONBLOCK a pipe of that name would wait for a writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            _, oldest = self._open.popitem(last=False)
+            _close(oldest)
         handle = self._open[descriptor] = Handle(descriptor)
         return handle
+
+    def read_separately(self, path: Path, offset: int, size: int) -> bytes:
+        """Return ``size`` bytes of the file from ``offset`` on, fewer at its end, though no more files may be open."""
+        if self._separate is None:
+            self._separate = SeparateFiles()
+        return self._separate.do(_read_once, path, offset, size)
 
     def release(self, handle: Handle) -> None:
         """Close a file, unless it is closed."""
         if handle.descriptor >= 0:
             del self._open[handle.descriptor]
-            _close(handle)
-
-    def _close_oldest(self) -> None:
-        if self._open:
-            _, handle = self._open.popitem(last=False)
             _close(handle)
 
 
@@ -87,12 +84,11 @@ class OsReadFile:
         self._files = files
         self._path: Path | None = path
         self._handle: Handle | None = None
-        self._handle = files.take(path)
-        found = os.fstat(self._handle.descriptor)
-        self.size = found.st_size
+        found = path.stat()
         if not stat.S_ISREG(found.st_mode):
-            self.close()
             raise OSError(EINVAL, "Not a regular file", str(path))
+        self.size = found.st_size
+        self._handle = files.take(path)
 
     def read(self, offset: int, size: int) -> bytes:
         """Return ``size`` bytes from ``offset`` on, fewer at the file's end."""
@@ -101,14 +97,9 @@ class OsReadFile:
             if self._path is None:
                 raise OSError(EBADF, "The file is closed")
             handle = self._handle = self._files.take(self._path)
-        data = os.pread(handle.descriptor, size, offset)
-        while 0 < len(data) < size:
-            # The kernel reads at most 2 GiB at once; nothing more means the end.
-            part = os.pread(handle.descriptor, size - len(data), offset + len(data))
-            if not part:
-                break
-            data += part
-        return data
+            if handle is None:
+                return self._files.read_separately(self._path, offset, size)
+        return _read(handle.descriptor, offset, size)
 
     def close(self) -> None:
         """Release the file."""
@@ -119,6 +110,30 @@ class OsReadFile:
     def __del__(self) -> None:
         # A table that counts no more is read as long as a scan holds on to it; nobody knows which one is the last.
         self.close()
+
+
+def _open(path: Path) -> int:
+    """Return a descriptor of ``path``; a pipe of that name does not wait for a writer."""
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+
+
+def _read(descriptor: int, offset: int, size: int) -> bytes:
+    data = os.pread(descriptor, size, offset)
+    while 0 < len(data) < size:
+        # The kernel reads at most 2 GiB at once; nothing more means the end.
+        part = os.pread(descriptor, size - len(data), offset + len(data))
+        if not part:
+            break
+        data += part
+    return data
+
+
+def _read_once(path: Path, offset: int, size: int) -> bytes:
+    descriptor = _open(path)
+    try:
+        return _read(descriptor, offset, size)
+    finally:
+        os.close(descriptor)
 
 
 def _close(handle: Handle) -> None:

@@ -18,6 +18,8 @@ from kvbus.local.launch import start, wait_until_ready
 from kvbus.local.setup import write_configs
 from tests.live.ports import free_base_port
 
+# Words in front of a command: no node of a test that was killed stays behind.
+DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
 _END_SECONDS = 15.0
 _CHANGE_SECONDS = 15.0
 

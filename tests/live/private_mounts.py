@@ -18,7 +18,8 @@ from typing import Self
 
 import pytest
 
-_DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
+from tests.live.placed_nodes import DIE_WITH_PARENT
+
 _PACKAGES = {
     "fallocate": "util-linux",
     "mkfs.ext4": "e2fsprogs",
@@ -40,13 +41,13 @@ class PrivateMounts:
     def __init__(self) -> None:
         held = "echo; exec cat"
         self._holder = subprocess.Popen(
-            [*_DIE_WITH_PARENT, "unshare", "--mount", "--propagation", "private", "sh", "-c", held],
+            [*DIE_WITH_PARENT, "unshare", "--mount", "--propagation", "private", "sh", "-c", held],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
         assert self._holder.stdout is not None
         assert self._holder.stdout.readline() == b"\n", "no namespace was made"
-        self.within = ("nsenter", f"--mount=/proc/{self._holder.pid}/ns/mnt", *_DIE_WITH_PARENT)
+        self.within = ("nsenter", f"--mount=/proc/{self._holder.pid}/ns/mnt", *DIE_WITH_PARENT)
 
     def run(self, *command: str) -> None:
         """Run a command in the namespace, which must succeed."""

@@ -14,11 +14,10 @@ import pytest
 
 from kvbus.client import Client
 from kvbus.errors import ClientError
-from tests.live.placed_nodes import PlacedNodes, placed_nodes
+from tests.live.placed_nodes import DIE_WITH_PARENT, PlacedNodes, placed_nodes
 from tests.live.private_mounts import need_tools
 
 _SETTINGS = '[storage]\nmemory_budget = "1MiB"\n'
-_DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
 _FILL_SECONDS = 30.0
 _BATCH = 50
 _LEAST = 100
@@ -37,7 +36,7 @@ def failing(trace: Path, call: str, path: Path, when: int, error: str) -> list[s
     All syncs of that file are written to ``trace``.
     """
     return [
-        *(*_DIE_WITH_PARENT, "strace", "--daemonize", "--follow-forks", "--quiet=all", "--trace=fsync,fdatasync"),
+        *(*DIE_WITH_PARENT, "strace", "--daemonize", "--follow-forks", "--quiet=all", "--trace=fsync,fdatasync"),
         *(f"--inject={call}:error={error}:when={when}", f"--output={trace}", "--trace-path", str(path)),
     ]
 
@@ -68,7 +67,7 @@ def syncs_from_the_failed_one_on(trace: Path) -> list[str]:
 
 def assert_holds(nodes: PlacedNodes, acknowledged: dict[bytes, bytes]) -> None:
     """Start the node again, without the fault, and see that nothing acknowledged is gone."""
-    nodes.start({"n1": _DIE_WITH_PARENT})
+    nodes.start({"n1": DIE_WITH_PARENT})
     with nodes.client("n1") as client:
         for (key, value), reply in zip(acknowledged.items(), client.get_many(acknowledged), strict=True):
             assert not isinstance(reply, ClientError), reply

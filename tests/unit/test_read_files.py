@@ -6,12 +6,15 @@ import gc
 import os
 import resource
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from socket import socket
 
 import pytest
 
 from kvbus.runtime.os_disk import OsDisk
 from kvbus.runtime.read_files import ReadFiles
+from kvbus.runtime.separate_files import SeparateFiles
 from kvbus_storage import EngineOptions, open_lsm
 from tests.workers import HandWorker
 
@@ -70,11 +73,31 @@ def few_files() -> Iterator[int]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_where_no_more_files_may_be_open_those_that_are_read_take_turns(tmp_path: Path, few_files: int) -> None:
+def test_where_no_more_files_may_be_open_they_are_read_all_the_same(tmp_path: Path, few_files: int) -> None:
     files = ReadFiles(1000)
     paths = files_in(tmp_path, few_files + 10)
     opened = [files.open(path) for path in paths]
+    assert len(files) >= few_files
     assert [file.read(0, 1) for file in opened] == [path.name[:1].encode() for path in paths]
+
+
+def test_where_sockets_have_all_places_files_are_opened_and_read(tmp_path: Path, few_files: int) -> None:
+    files = ReadFiles(2)
+    (path,) = files_in(tmp_path, 1)
+    sockets: list[socket] = []
+    with suppress(OSError):
+        while True:
+            sockets.append(socket())
+    assert len(sockets) >= few_files
+    with pytest.raises(OSError, match="Too many open files"):
+        path.read_bytes()
+    file = files.open(path)
+    assert (file.size, file.read(1, 9)) == (3, b"00")
+    assert len(files) == 0
+    for each in sockets:
+        each.close()
+    assert file.read(0, 1) == b"0"
+    assert len(files) == 1
 
 
 def test_an_engine_of_more_tables_than_files_reads_writes_and_starts(tmp_path: Path, few_files: int) -> None:
@@ -152,3 +175,12 @@ def test_a_view_of_a_table_reads_it_after_a_range_of_it_was_dropped_and_it_was_m
     assert dict(snapshot.scan(b"", b"9")) == {key: key for key in KEYS}
     engine.close()
     disk.close()
+
+
+def test_separate_files_share_no_descriptor_with_the_process(tmp_path: Path) -> None:
+    separate = SeparateFiles()
+    with (tmp_path / "file").open("wb") as file:
+        os.fstat(file.fileno())
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            separate.do(os.fstat, file.fileno())
+        assert separate.do(os.fstat, 2) == os.fstat(2)
