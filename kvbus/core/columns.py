@@ -14,6 +14,7 @@ from typing import cast
 
 ABSENT = 0xFFFFFFFF
 _COUNT_BYTES = 4
+_ONE = b"\1\0\0\0"
 
 
 class ColumnError(ValueError):
@@ -49,6 +50,11 @@ def unpack_full_column(data: bytes, offset: int = 0) -> tuple[list[bytes], int]:
     Raises:
         ColumnError: the column does not fit into ``data``, or an item is absent.
     """
+    # One item is the usual case where nothing is packed.
+    if data[offset : offset + _COUNT_BYTES] == _ONE and len(data) >= (start := offset + 2 * _COUNT_BYTES):
+        end = start + int.from_bytes(data[offset + _COUNT_BYTES : start], "little")
+        if end <= len(data):
+            return [data[start:end]], end
     lengths, start = _unpack_lengths(data, offset)
     if ABSENT in lengths:
         raise ColumnError(f"column at {offset} has an absent item")

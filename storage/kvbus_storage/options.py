@@ -19,6 +19,7 @@ _COMPRESSIONS = ("lz4", "zstd", "none")
 _LOWEST = {
     "interval_ms": 1,
     "segment_bytes": 4096,
+    "segment_batches": 1,
     "rewrite_ratio": 2,
     "memory_bytes": _MIB,
     "block_bytes": 64,
@@ -47,9 +48,13 @@ class EngineOptions:
     interval_ms: int = 1000
     """Milliseconds between syncs with ``sync = "interval"``, at least 1. Default 1000. More: fewer syncs, more loss."""
 
-    segment_bytes: int = 64 * _MIB
-    """Bytes at which a log segment is full, at least 4096. Default 64 MiB. More: fewer flushes where the same keys are
+    segment_bytes: int = 128 * _MIB
+    """Bytes at which a log segment is full, at least 4096. Default 128 MiB. More: fewer flushes where the same keys are
     written again and again, and a start that has more to replay."""
+
+    segment_batches: int = 400_000
+    """Batches at which a log segment is full, at least 1. Default 400,000, which a start replays in some 2 s. More:
+    fewer flushes where the same few keys are written again and again, one at a time."""
 
     segment_age_s: float = 3600.0
     """Seconds after which a log segment is closed although it is not full, above 0. Default 3600."""

@@ -15,6 +15,8 @@ from kvbus_storage.checksum import extend
 from kvbus_storage.log.format import (
     HEADER_BYTES,
     RECORD_HEAD_BYTES,
+    Kind,
+    LogRecord,
     SegmentHeader,
     encode_base,
     encode_header,
@@ -23,9 +25,9 @@ from kvbus_storage.log.format import (
     segment_name,
     segment_number,
 )
+from kvbus_storage.log.payload import decode_batch, decode_keys, decode_range
 from kvbus_storage.log.reader import read_records
 from kvbus_storage.log.recovery import LogTail, read_base, recover_log
-from kvbus_storage.lsm.flush import replay_record
 from kvbus_storage.memory_engine import MemoryEngine, open_engine
 from kvbus_storage.options import EngineOptions, SyncPolicy
 
@@ -33,6 +35,18 @@ LOWEST, HIGHEST = b"", b"\xff" * 40
 FIRST, SECOND = segment_name(1), segment_name(2)
 
 State = dict[bytes, bytes]
+
+
+def replay_record(record: LogRecord, found: State) -> None:
+    if record.kind == Kind.RECORD:
+        found.update(zip(*decode_batch(record.payload), strict=True))
+    elif record.kind == Kind.PURGE:
+        for key in decode_keys(record.payload):
+            found.pop(key, None)
+    elif record.kind == Kind.DROP_RANGE:
+        start, end = decode_range(record.payload)
+        for key in [key for key in found if start <= key < end]:
+            del found[key]
 
 
 def replay(disk: MemoryDisk, state: State) -> LogTail:

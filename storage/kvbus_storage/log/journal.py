@@ -40,6 +40,7 @@ class Journal(Standing):
         "_commits",
         "_disk",
         "_failed_batches",
+        "_first_lsn",
         "_is_crowded",
         "_is_full",
         "_kinds",
@@ -84,6 +85,8 @@ class Journal(Standing):
         self._closed = False
         self._is_crowded = self._is_full = False
         self._carried_bytes = 0
+        # Batches up to this one do not make the open segment full.
+        self._first_lsn: int = tail.last_lsn
         self._synced_at = self._opened_at = clock()
         self._probe_at = 0.0
         self._last_sync_s = 0.0
@@ -120,9 +123,13 @@ class Journal(Standing):
         return self._log.segment_bytes > HEADER_BYTES
 
     @property
-    def fresh_bytes(self) -> int:
-        """Bytes in the open segment but for those that were only carried over from older ones."""
-        return self._log.segment_bytes - self._carried_bytes
+    def is_ripe(self) -> bool:
+        """Whether the open segment is full; what was only carried over from older ones does not count."""
+        options = self._options
+        return (
+            self._log.segment_bytes - self._carried_bytes >= options.segment_bytes
+            or self._log.last_lsn - self._first_lsn >= options.segment_batches
+        )
 
     @property
     def wanted_spare(self) -> int | None:
@@ -183,10 +190,11 @@ class Journal(Standing):
         Raises:
             ReadOnly, OSError: as :meth:`commit`.
         """
-        before = self._log.segment_bytes
+        before, before_lsn = self._log.segment_bytes, self._log.last_lsn
         self.commit()
         self.sync()
         self._carried_bytes += self._log.segment_bytes - before
+        self._first_lsn += self._log.last_lsn - before_lsn
 
     def turn(self) -> tuple[int, int]:
         """Close the open segment, open the next one, and return the closed one's number and end; nothing may be queued.
@@ -200,7 +208,7 @@ class Journal(Standing):
         with self.stopping_on_error():
             self._log.sync()
         self._log.release(keeps_fill=True)
-        self._carried_bytes = 0
+        self._carried_bytes, self._first_lsn = 0, self._log.last_lsn
         closed = self._log.segment, self._log.tail.end
         self._open_next()
         self._opened_at = self._clock()

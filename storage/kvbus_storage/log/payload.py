@@ -17,6 +17,9 @@ _PLACE = Struct("<QQ")
 _ENTRIES = Struct("<QQI")
 _STATE = Struct("<QQQQQB")
 
+APPLIED_HEAD_BYTES = _PLACE.size
+"""What stands before the batch in an APPLIED."""
+
 
 class Batch(NamedTuple):
     """RECORD: ``records[i]`` stands at ``keys[i]`` from now on."""
@@ -67,14 +70,35 @@ def decode_batch(payload: bytes, at: int = 0) -> Batch:
     Raises:
         FormatError: it is not one.
     """
+    keys, middle = decode_batch_keys(payload, at)
+    return Batch(keys, decode_batch_records(payload, middle, len(keys)))
+
+
+def decode_batch_keys(payload: bytes, at: int = 0) -> tuple[list[bytes], int]:
+    """Decode the keys of a batch, which stands from ``at`` on; return them and where its records begin.
+
+    Raises:
+        FormatError: it is not one.
+    """
     try:
-        keys, middle = unpack_full_column(payload, at)
-        records, end = unpack_full_column(payload, middle)
+        return unpack_full_column(payload, at)
     except ColumnError as error:
         raise FormatError(f"the payload is not two columns: {error}") from error
-    if len(keys) != len(records) or end != len(payload):
-        raise FormatError(f"{len(keys)} keys stand beside {len(records)} records")
-    return Batch(keys, records)
+
+
+def decode_batch_records(payload: bytes, at: int, count: int) -> list[bytes]:
+    """Decode the records of a batch of ``count`` keys, which stand from ``at`` on.
+
+    Raises:
+        FormatError: they do not.
+    """
+    try:
+        records, end = unpack_full_column(payload, at)
+    except ColumnError as error:
+        raise FormatError(f"the payload is not two columns: {error}") from error
+    if len(records) != count or end != len(payload):
+        raise FormatError(f"{count} keys stand beside {len(records)} records")
+    return records
 
 
 def encode_keys(keys: Sequence[bytes]) -> bytes:

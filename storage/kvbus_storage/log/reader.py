@@ -5,6 +5,8 @@ Source: FORMATS.md, "Log record".
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left
 from collections.abc import Iterator
 
 from kvbus.ports.disk import ReadFile
@@ -40,3 +42,36 @@ def read_records(file: ReadFile, segment: int, end: int) -> Iterator[LogRecord]:
             return
         yield record
         offset = record.end
+
+
+def read_records_back(file: ReadFile, segment: int, end: int) -> Iterator[LogRecord]:
+    """Yield the records up to ``end``, the newest first, down to an invalid one; none where they do not lead there."""
+    starts = _record_starts(file, end)
+    while starts:
+        first = min(bisect_left(starts, end - _WINDOW_BYTES), len(starts) - 1)
+        base = starts[first]
+        window = file.read(base, end - base)
+        for start in reversed(starts[first:]):
+            record = read_record(window, segment, start, base)
+            if record is None or record.end != end:
+                return
+            yield record
+            end = start
+        del starts[first:]
+
+
+def _record_starts(file: ReadFile, end: int) -> array[int]:
+    """Return where records begin, as their heads say it, which are not checked."""
+    starts = array("Q")
+    base, window = HEADER_BYTES, b""
+    offset = HEADER_BYTES
+    while offset < end:
+        size = record_bytes(window, offset - base)
+        if size is None:
+            base, window = offset, file.read(offset, min(_WINDOW_BYTES, end - offset))
+            size = record_bytes(window, 0)
+            if size is None:
+                break
+        starts.append(offset)
+        offset += size
+    return starts if offset == end else array("Q")

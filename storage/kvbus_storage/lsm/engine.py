@@ -183,11 +183,7 @@ class LsmEngine:
         if self._generations.leaving:
             self._generations.let_go()
             self._generations.make_up_for(_MAKES_UP_FOR * (self._journal.segment_bytes - before))
-        options = self._options
-        if (
-            self._journal.fresh_bytes >= options.segment_bytes
-            or self._generations.active.memory_bytes >= options.memtable_bytes
-        ):
+        if self._journal.is_ripe or self._generations.active.memory_bytes >= self._options.memtable_bytes:
             self._freeze()
             self._on_full()
         return durable

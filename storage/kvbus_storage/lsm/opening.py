@@ -19,8 +19,10 @@ from kvbus_storage.lsm.catalog import open_catalog, remove_files
 from kvbus_storage.lsm.drops import Drop, hidden_by
 from kvbus_storage.lsm.engine import LsmEngine, Recovered
 from kvbus_storage.lsm.generations import Generations
+from kvbus_storage.memtable import Memtable
 from kvbus_storage.options import EngineOptions
 from kvbus_storage.raft_log import RecoveredRaft
+from kvbus_storage.removed import REMOVED
 from kvbus_storage.table.cache import BlockCache
 
 logger = logging.getLogger(__name__)
@@ -81,6 +83,8 @@ class _Replay:
     def __init__(self, raft: RecoveredRaft, memtable_bytes: int) -> None:
         self.generations = Generations()
         self.raft = raft
+        # What the active memtable will hold: one that takes batches counts bytes and can take them back.
+        self._records: dict[bytes, bytes] = {}
         self._memtable_bytes = memtable_bytes
         self._segment = 0
         self._lsn = Lsn(0)
@@ -94,27 +98,36 @@ class _Replay:
         Raises:
             FormatError: its payload is not what its kind says.
         """
-        generations = self.generations
         if segment != self._segment:
-            if generations.active.memory_bytes >= self._memtable_bytes:
-                generations.freeze((), self._lsn, self.raft.applied())
-                self._cuts.append(segment)
-            self._segment = segment
+            self._begin(segment)
         if record.kind == Kind.RECORD:
-            generations.active.put(*decode_batch(record.payload))
+            self._records.update(zip(*decode_batch(record.payload), strict=True))
         elif record.kind == Kind.APPLIED:
-            generations.active.put(*decode_applied(record.payload).batch)
+            self._records.update(zip(*decode_applied(record.payload).batch, strict=True))
         elif record.kind == Kind.PURGE:
-            generations.active.remove(decode_keys(record.payload))
+            self._records.update(dict.fromkeys(decode_keys(record.payload), REMOVED))
         elif record.kind == Kind.DROP_RANGE:
-            drop = Drop(record.lsn, *decode_range(record.payload))
-            generations.drop(drop.start, drop.end)
-            self.drops.append(drop)
+            self._drop(Drop(record.lsn, *decode_range(record.payload)))
         self.raft.take(record, segment)
         self._lsn = Lsn(record.lsn)
 
+    def _begin(self, segment: int) -> None:
+        self._segment = segment
+        memtable = Memtable(self._records)
+        if memtable.memory_bytes >= self._memtable_bytes:
+            self.generations.active = memtable
+            self.generations.freeze((), self._lsn, self.raft.applied())
+            self._cuts.append(segment)
+            self._records = {}
+
+    def _drop(self, drop: Drop) -> None:
+        self._records = {key: each for key, each in self._records.items() if not drop.start <= key < drop.end}
+        self.generations.drop(drop.start, drop.end)
+        self.drops.append(drop)
+
     def share_out(self, sizes: Mapping[int, int]) -> tuple[tuple[int, int], ...]:
-        """Tell each frozen memtable which segments are its own; return those of the active one."""
+        """Finish the memtables, tell each frozen one which segments are its own; return those of the active one."""
+        self.generations.active = Memtable(self._records)
         shares: list[list[tuple[int, int]]] = [[] for _ in range(len(self._cuts) + 1)]
         for segment, end in sorted(sizes.items()):
             shares[bisect_right(self._cuts, segment)].append((segment, end))
