@@ -72,6 +72,10 @@ class Memtable:
         """Yield what stands at ``keys``, in order, or else what ``below`` yields there."""
         return map(self._records.get, keys, below)
 
+    def knows_none_of(self, keys: Iterable[bytes]) -> bool:
+        """Say whether nothing stands at any of ``keys``."""
+        return self._records.keys().isdisjoint(keys)
+
     def add(self, key: bytes, record: bytes) -> bool:
         """Store ``record`` at ``key``, unless something stands there; say whether it did."""
         if key in self._records:
@@ -142,17 +146,16 @@ class Memtable:
         # Keys came, went or changed places, so the lists no longer say how many of the dict's last keys are new.
         self._settled, self._recent = [], []
 
-    def let_go(self, most: int) -> int:
-        """Free up to ``most`` entries of a table that nobody reads any more; return how many.
+    def take_out(self, most: int) -> dict[bytes, bytes]:
+        """Take up to ``most`` entries out of a table that nobody reads any more, and return them.
 
         To free all of a full one at once takes milliseconds.
         """
         del self._settled[-most:], self._recent[-most:]
-        count = min(most, len(self._records))
-        for _ in range(count):
-            key, record = self._records.popitem()
-            self._data_bytes -= len(key) + len(record)
-        return count
+        take = self._records.popitem
+        taken = dict([take() for _ in range(min(most, len(self._records)))])
+        self._data_bytes -= sum(map(len, taken)) + sum(map(len, taken.values()))
+        return taken
 
     def forget(self, keys: deque[bytes], most: int, down_to_bytes: int) -> None:
         """Take up to ``most`` keys out of the queue, and what stands there out of the table, until it takes less."""
@@ -166,6 +169,10 @@ class Memtable:
                 gone += len(key) + len(record) + _ENTRY_BYTES
         self._data_bytes -= gone - _ENTRY_BYTES * (before - len(records))
         self._settled, self._recent = [], []
+
+    def keys(self) -> Iterable[bytes]:
+        """Return the keys, those that came first in front."""
+        return self._records.keys()
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield every key and what stands at it in no particular order; the table must not change meanwhile."""

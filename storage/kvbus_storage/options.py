@@ -48,8 +48,8 @@ class EngineOptions:
     interval_ms: int = 1000
     """Milliseconds between syncs with ``sync = "interval"``, at least 1. Default 1000. More: fewer syncs, more loss."""
 
-    segment_bytes: int = 128 * _MIB
-    """Bytes at which a log segment is full, at least 4096. Default 128 MiB. More: fewer flushes where the same keys are
+    segment_bytes: int = 256 * _MIB
+    """Bytes at which a log segment is full, at least 4096. Default 256 MiB. More: fewer flushes where the same keys are
     written again and again, and a start that has more to replay."""
 
     segment_batches: int = 400_000

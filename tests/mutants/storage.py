@@ -14,6 +14,7 @@ from kvbus_storage.lsm.maintenance import Maintenance
 from kvbus_storage.lsm.manifest import Manifest
 from kvbus_storage.lsm.manifest_format import Edit
 from kvbus_storage.lsm.recent import RecentRecords
+from kvbus_storage.removed import REMOVED
 from kvbus_storage.table.bloom import Filter
 from kvbus_storage.table.writer import TableMeta, TableWriter
 from tests.mutants.planting import Mutant, replace_function, replace_method
@@ -96,10 +97,25 @@ def segments_removed_before_the_edit() -> None:
 
 
 def frozen_memtable_not_read() -> None:
-    """What waits for its flush is not looked at; no record stands at hand before it."""
-    replace_method(RecentRecords, "put", lambda self, keys, records: self.clear())
-    replace_method(RecentRecords, "keep", lambda self, keys, found: 0)
+    """What waits for its flush is not looked at."""
     replace_method(Generations, "find", lambda self, keys: self.active.multi_get(keys))
+
+
+def written_key_stays_at_hand() -> None:
+    """A record that was read from a table stands at hand although its key is written again."""
+    replace_method(RecentRecords, "forget", lambda self, keys: None)
+
+
+def flushed_record_comes_back() -> None:
+    """A record that goes over from a flushed memtable to those at hand may have been replaced meanwhile."""
+
+    def hand_on(self: Generations, most: int) -> dict[bytes, bytes]:
+        taken = {} if self.flushed is None else self.flushed.take_out(most)
+        if not self.flushed:
+            self.flushed = None
+        return {key: record for key, record in taken.items() if record is not REMOVED}
+
+    replace_method(Generations, "hand_on", hand_on)
 
 
 def flush_skips_a_segment() -> None:
@@ -144,6 +160,8 @@ MUTANTS = [
     Mutant("table-not-synced", "a table counts before its bytes are safe", table_not_synced),
     Mutant("segments-removed-first", "log segments go before the edit is written", segments_removed_before_the_edit),
     Mutant("frozen-not-read", "what waits for its flush is not read", frozen_memtable_not_read),
+    Mutant("written-key-stays-at-hand", "a key that is written stays among those at hand", written_key_stays_at_hand),
+    Mutant("flushed-record-comes-back", "a flushed record comes back after a newer one", flushed_record_comes_back),
     Mutant("flush-skips-segment", "a flush reads the last segment only", flush_skips_a_segment),
     Mutant("segment-too-many", "a flush removes one log segment too many", segment_too_many),
     Mutant("input-kept", "a compaction's last input stays in use", input_kept),

@@ -35,7 +35,7 @@ def test_a_memtable_that_goes_is_freed_bit_by_bit(scans: bool) -> None:
         put(engine, *(b"%d/%d" % (number, key) for key in range(2000)))
         assert not scans or len(state_of(engine)) == 2000 * (number + 1)
         engine.flush()
-        drain(worker)
+    drain(worker)
     entries = [sum(map(len, engine._generations.leaving))]
     memory = engine.stats()["memory_bytes"]
     while entries[-1]:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from kvbus.ports.disk import ReadFile
+from kvbus.ports.worker import keep_on
 from kvbus_storage.log.format import HEADER_BYTES, LogRecord, read_record, record_bytes
 
 _WINDOW_BYTES = 1 << 20
+_HEADS_WINDOW_BYTES = 64 << 10
 
 
 def is_zero(file: ReadFile, offset: int) -> bool:
@@ -44,9 +46,14 @@ def read_records(file: ReadFile, segment: int, end: int) -> Iterator[LogRecord]:
         offset = record.end
 
 
-def read_records_back(file: ReadFile, segment: int, end: int) -> Iterator[LogRecord]:
-    """Yield the records up to ``end``, the newest first, down to an invalid one; none where they do not lead there."""
-    starts = _record_starts(file, end)
+def read_records_back(
+    file: ReadFile, segment: int, end: int, give_way: Callable[[], object] = keep_on
+) -> Iterator[LogRecord]:
+    """Yield the records up to ``end``, the newest first, down to an invalid one; none where they do not lead there.
+
+    ``give_way`` is called between two windows that are looked through beforehand.
+    """
+    starts = _record_starts(file, end, give_way)
     while starts:
         first = min(bisect_left(starts, end - _WINDOW_BYTES), len(starts) - 1)
         base = starts[first]
@@ -60,7 +67,7 @@ def read_records_back(file: ReadFile, segment: int, end: int) -> Iterator[LogRec
         del starts[first:]
 
 
-def _record_starts(file: ReadFile, end: int) -> array[int]:
+def _record_starts(file: ReadFile, end: int, give_way: Callable[[], object]) -> array[int]:
     """Return where records begin, as their heads say it, which are not checked."""
     starts = array("Q")
     base, window = HEADER_BYTES, b""
@@ -68,7 +75,8 @@ def _record_starts(file: ReadFile, end: int) -> array[int]:
     while offset < end:
         size = record_bytes(window, offset - base)
         if size is None:
-            base, window = offset, file.read(offset, min(_WINDOW_BYTES, end - offset))
+            give_way()
+            base, window = offset, file.read(offset, min(_HEADS_WINDOW_BYTES, end - offset))
             size = record_bytes(window, 0)
             if size is None:
                 break

@@ -1,15 +1,14 @@
 """The log-structured engine: a commit log and memtables in front of levels of tables.
 
-Reads look for a key among those that were read or written of late, then into the active memtable, the frozen ones and
-the tables, newest first. A memtable that is full is frozen together with its log segment, and a worker writes the table
-out of the segment.
+Reads look for a key in the active memtable, the frozen ones, among the records that stay at hand, and in the tables. A
+memtable that is full is frozen together with its log segment, and a worker writes the table out of the segment; then
+its records go over to those at hand.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from time import monotonic
 
 from kvbus.core.types import Lsn
@@ -35,8 +34,9 @@ from kvbus_storage.removed import REMOVED
 from kvbus_storage.table.cache import BlockCache
 
 _LEAST_CACHE_BYTES = 1 << 20
+_HANDED_ON_AT_ONCE, _HANDED_ON_BYTES = 16, 128
 _MAKES_UP_FOR = 4
-"""A batch's bytes come twice, with Python's heads around them: to the memtable and to the records at hand."""
+"""A small record takes several times the bytes in memory that it takes in the log: Python's heads around it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,23 +123,21 @@ class LsmEngine:
         """Return the record at ``key``, or None."""
         if not self._journal.running:
             self._journal.refuse()
-        record = self._recent.get(key)
+        record = self._generations.get(key)
         if record is None:
-            record = self._generations.get(key)
+            record = self._recent.get(key)
             if record is None:
                 record = self._catalog.levels.find(key, self._probes)
-            if record is None or record is REMOVED:
-                return None
-            grown = self._recent.keep_one(key, record)
-            if self._generations.leaving:
-                self._generations.make_up_for(2 * grown)
-        return record
+                if record is not None and record is not REMOVED:
+                    self._make_up_for(self._recent.keep_one(key, record))
+        return None if record is REMOVED else record
 
     def multi_get(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return the records at ``keys``, in order, None where there is none."""
         if not self._journal.running:
             self._journal.refuse()
-        found = list(map(self._recent.get, keys))
+        generations = self._generations
+        found = generations.find(keys)
         if None in found:
             gaps = [index for index, record in enumerate(found) if record is None]
             if len(gaps) == len(keys):
@@ -147,7 +145,7 @@ class LsmEngine:
             below = self._find_below([keys[index] for index in gaps])
             for index, record in zip(gaps, below, strict=True):
                 found[index] = record
-        return found
+        return [None if record is REMOVED else record for record in found] if generations.has_removals else found
 
     def explain(self, key: bytes) -> ReadPath:
         """Return the way of a read of ``key``, as it would be now (see the port)."""
@@ -173,16 +171,14 @@ class LsmEngine:
         """Remove ``keys`` and queue that for the log (see the port)."""
         self._journal.check_writable()
         undo = self._generations.active.remove(keys)
-        self._recent.delete(keys)
+        self._recent.forget(keys)
         return self._journal.add(Kind.PURGE, encode_keys(keys), undo)
 
     def commit(self) -> Lsn:
         """Write and, as the durability setting says, sync all queued batches; return the new ``durable_lsn``."""
         before = self._journal.segment_bytes
         durable = self._journal.commit()
-        if self._generations.leaving:
-            self._generations.let_go()
-            self._generations.make_up_for(_MAKES_UP_FOR * (self._journal.segment_bytes - before))
+        self._tidy_memory(max(self._journal.segment_bytes - before, 0))
         if self._journal.is_ripe or self._generations.active.memory_bytes >= self._options.memtable_bytes:
             self._freeze()
             self._on_full()
@@ -319,30 +315,48 @@ class LsmEngine:
             self._maintenance.weigh()
             self._share_memory()
 
-    def _store(self, keys: Sequence[bytes], records: Sequence[bytes]) -> Callable[[], None]:
+    def _store(self, keys: Sequence[bytes], records: Sequence[bytes]) -> Undo:
+        active = self._generations.active
+        known = len(active)
         # What the caller knows may lie below the active memtable, which must know what it held itself.
-        undo = self._generations.active.put(keys, records)
-        self._recent.put(keys, records)
-        return partial(self._take_back, undo)
+        undo = active.put(keys, records)
+        if len(active) > known:
+            self._recent.forget(keys)
+        return undo
 
-    def _take_back(self, undo: Undo) -> None:
-        undo()
-        self._recent.delete(undo.keys)
+    def _tidy_memory(self, added_bytes: int) -> None:
+        """Let records go over from the memtable that was flushed to those at hand, and free what counts no more.
+
+        A commit of ``added_bytes`` does a share of it that is not much more than its own work.
+        """
+        generations = self._generations
+        if generations.flushed is not None:
+            self._recent.keep(generations.hand_on(_HANDED_ON_AT_ONCE + added_bytes // _HANDED_ON_BYTES))
+        else:
+            self._recent.make_room()
+        if generations.leaving:
+            generations.let_go()
+            generations.make_up_for(_MAKES_UP_FOR * added_bytes)
 
     def _find_below(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """Return the records at ``keys``, which are not at hand, in order, and have them at hand from now on."""
-        found = self._generations.find(keys)
+        """Return the records at ``keys``, of which no memtable knows, in order, and have them at hand from now on."""
+        at_hand = list(map(self._recent.get, keys))
         levels, probes = self._catalog.levels, self._probes
-        if None in found and levels.runs:
-            found = [
-                levels.find(key, probes) if record is None else record for key, record in zip(keys, found, strict=True)
-            ]
-        if found.count(None) == len(found):
-            return found
-        grown = self._recent.keep(keys, found)
+        if None not in at_hand or not levels.runs:
+            return at_hand
+        found = dict[bytes, bytes]()
+        for index, key in enumerate(keys):
+            if at_hand[index] is None:
+                record = levels.find(key, probes)
+                if record is not None and record is not REMOVED:
+                    at_hand[index] = found[key] = record
+        if found:
+            self._make_up_for(self._recent.keep(found))
+        return at_hand
+
+    def _make_up_for(self, kept_bytes: int) -> None:
         if self._generations.leaving:
-            self._generations.make_up_for(2 * grown)
-        return [None if record is REMOVED else record for record in found]
+            self._generations.make_up_for(2 * kept_bytes)
 
     def _share_memory(self) -> None:
         """Share the memory out, by what filters, indexes and memtables that wait leave of it."""

@@ -101,7 +101,7 @@ def _read(disk: Disk, segment: int, end: int, newest: Newest, give_way: Callable
     file = disk.open(name)
     at = end
     try:
-        for record in read_records_back(file, segment, end):
+        for record in read_records_back(file, segment, end, give_way):
             at = record.offset
             newest.take(record)
             give_way()

@@ -12,6 +12,7 @@ from itertools import repeat
 
 from kvbus.core.types import Lsn
 from kvbus_storage.memtable import Memtable
+from kvbus_storage.removed import REMOVED
 
 _LET_GO_AT_ONCE, _LET_GO_SHARE, _LET_GO_STEP, _USUAL_ENTRY_BYTES = 512, 32, 64, 256
 
@@ -34,12 +35,14 @@ class Generation:
 class Generations:
     """All memtables; ``active`` takes the writes."""
 
-    __slots__ = ("active", "frozen", "leaving")
+    __slots__ = ("active", "flushed", "frozen", "leaving")
 
     def __init__(self) -> None:
         self.active = Memtable()
         # Newest first.
         self.frozen: tuple[Generation, ...] = ()
+        # The newest one that is in tables, but for what was handed on.
+        self.flushed: Memtable | None = None
         # Those that count no more and are freed bit by bit.
         self.leaving: deque[Memtable] = deque()
 
@@ -47,7 +50,13 @@ class Generations:
     def memory_bytes(self) -> int:
         """Memory that all of them take, about."""
         memtables = [self.active, *(each.memtable for each in self.frozen), *self.leaving]
-        return sum(each.memory_bytes for each in memtables)
+        flushed_bytes = self.flushed.memory_bytes if self.flushed is not None else 0
+        return sum(each.memory_bytes for each in memtables) + flushed_bytes
+
+    @property
+    def has_removals(self) -> bool:
+        """Whether REMOVED may stand at a key."""
+        return self.active.has_removals or any(each.memtable.has_removals for each in self.frozen)
 
     @property
     def data_bytes(self) -> int:
@@ -66,6 +75,8 @@ class Generations:
 
     def find(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return what the newest of them that knows each of ``keys`` holds there: a record, REMOVED, or None."""
+        if not self.frozen:
+            return self.active.multi_get(keys)
         below: Iterable[bytes | None] = repeat(None, len(keys))
         for generation in reversed(self.frozen):
             below = generation.memtable.look_up(keys, below)
@@ -79,8 +90,31 @@ class Generations:
     def shed(self, flushed: Generation) -> None:
         """Let one go that is in tables."""
         self.frozen = tuple(each for each in self.frozen if each is not flushed)
+        self._give_up_flushed()
         if not flushed.is_lent:
-            self.leaving.append(flushed.memtable)
+            self.flushed = flushed.memtable
+
+    def hand_on(self, most: int) -> dict[bytes, bytes]:
+        """Take up to ``most`` records out of the memtable that was flushed last.
+
+        Return those that nothing newer has replaced.
+        """
+        if self.flushed is None:
+            return {}
+        taken = self.flushed.take_out(most)
+        if not self.flushed:
+            self.flushed = None
+        newer = self.find(list(taken))
+        return {
+            key: record
+            for (key, record), other in zip(taken.items(), newer, strict=True)
+            if other is None and record is not REMOVED
+        }
+
+    def _give_up_flushed(self) -> None:
+        if self.flushed is not None:
+            self.leaving.append(self.flushed)
+            self.flushed = None
 
     def let_go(self) -> None:
         """Free a bit of those that count no more, the more the more there are."""
@@ -98,13 +132,14 @@ class Generations:
 
     def _let_go_of_first(self, most: int) -> int:
         memtable = self.leaving[0]
-        count = memtable.let_go(most)
+        count = len(memtable.take_out(most))
         if not memtable:
             self.leaving.popleft()
         return count
 
     def drop(self, start: bytes, end: bytes) -> None:
         """Remove the keys from ``start`` up to ``end`` from all of them."""
+        self._give_up_flushed()
         self.active = self.active.without(start, end)
         for each in self.frozen:
             each.memtable = each.memtable.without(start, end)

@@ -1,4 +1,4 @@
-"""Records that were written or read of late, in front of memtables and tables, so that one look finds them.
+"""Records that were written or read of late and are in no memtable, in front of the tables.
 
 Those whose keys came first go first. A queue of the keys says which: a dict whose first entries went is slow to name
 the next one.
@@ -7,10 +7,9 @@ the next one.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from kvbus_storage.memtable import Memtable
-from kvbus_storage.removed import REMOVED
 
 _SPARE_SHARE = 64
 _AT_ONCE, _FOR_EACH = 1024, 4
@@ -18,7 +17,7 @@ _AT_ONCE, _FOR_EACH = 1024, 4
 
 
 class RecentRecords:
-    """What reads of some keys show. Every write must go through it, so that it never shows what was replaced.
+    """What reads of some keys show that no memtable knows: a key that is written is to be forgotten here.
 
     ``get`` gives the record at a key, or None. There is room for ``room_bytes``; what is over that goes a bit at a
     time. Where records came that are much larger than those that went, and it is over ``most_bytes``, all of it goes
@@ -43,33 +42,20 @@ class RecentRecords:
         """Memory that the records take, about."""
         return self._table.memory_bytes
 
-    def put(self, keys: Sequence[bytes], records: Sequence[bytes]) -> None:
-        """Note that ``records[i]`` was written at ``keys[i]``; of a key that comes twice the last one wins."""
-        table = self._table
-        known = len(table)
-        undo = table.put(keys, records)
-        if len(table) - known == len(keys):
-            self._order.extend(keys)
-        elif len(table) > known:
-            self._order.extend([key for key, old in zip(undo.keys, undo.previous, strict=True) if old is None])
-        if table.memory_bytes > self.room_bytes:
-            self._make_room(len(keys))
+    def keep(self, found: Mapping[bytes, bytes]) -> int:
+        """Note what was found below all memtables; return the bytes it takes.
 
-    def keep(self, keys: Sequence[bytes], found: Sequence[bytes | None]) -> int:
-        """Note what a read found at ``keys``, of which nothing was here; return the bytes it takes.
-
-        Of a read that finds more than there is room for, the rest is not kept.
+        Of more than there is room for, the rest is not kept.
         """
         table, order, room_bytes = self._table, self._order, self.room_bytes
         before = table.memory_bytes
-        for key, record in zip(keys, found, strict=True):
-            if record is not None and record is not REMOVED and table.add(key, record):
+        for key, record in found.items():
+            if table.add(key, record):
                 order.append(key)
                 if table.memory_bytes - before > room_bytes:
                     break
         grown = table.memory_bytes - before
-        if table.memory_bytes > room_bytes:
-            self._make_room(len(keys))
+        self.make_room(len(found))
         return grown
 
     def keep_one(self, key: bytes, record: bytes) -> int:
@@ -77,15 +63,16 @@ class RecentRecords:
         table = self._table
         table.add(key, record)
         self._order.append(key)
-        if table.memory_bytes > self.room_bytes:
-            self._make_room(1)
+        self.make_room(1)
         return len(key) + len(record)
 
-    def delete(self, keys: Sequence[bytes]) -> None:
-        """Forget ``keys``."""
+    def forget(self, keys: Sequence[bytes]) -> None:
+        """Forget ``keys``, of which a memtable knows more."""
+        if self._table.knows_none_of(keys):
+            return
         self._table.delete(keys)
         if len(self._order) > 2 * len(self._table) + _AT_ONCE:
-            self._order = deque(key for key, _ in self._table.items())
+            self._order = deque(self._table.keys())
 
     def clear(self) -> None:
         """Forget everything."""
@@ -99,7 +86,10 @@ class RecentRecords:
         """Yield every key and its record."""
         return self._table.items()
 
-    def _make_room(self, added: int) -> None:
+    def make_room(self, added: int = 0) -> None:
+        """Let some go, if there are more than there is room for: the more, the more were ``added``."""
+        if self._table.memory_bytes <= self.room_bytes:
+            return
         # A bit more than what is over, so that not each record that comes calls for it.
         down_to_bytes = self.room_bytes - self.room_bytes // _SPARE_SHARE
         self._table.forget(self._order, max(_AT_ONCE, _FOR_EACH * added), down_to_bytes)
