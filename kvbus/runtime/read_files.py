@@ -14,6 +14,9 @@ from pathlib import Path
 
 from kvbus.runtime.separate_files import SeparateFiles
 
+_NO_MORE = (EMFILE, ENFILE)
+_TRIES = 8
+
 
 class Handle:
     """An open file's descriptor, which the file and :class:`ReadFiles` share: -1 once one of them has closed it."""
@@ -45,17 +48,16 @@ class ReadFiles:
         return OsReadFile(self, path)
 
     def take(self, path: Path) -> Handle | None:
-        """Open ``path`` for a file that is read, and close others where there are too many; None where sockets are."""
+        """Open ``path``, and close another one where there are too many; None where no more may be open."""
         try:
             descriptor = _open(path)
         except OSError as error:
-            if error.errno not in (EMFILE, ENFILE):
+            if error.errno not in _NO_MORE:
                 raise
             # To close another one first would not help: the next client that connects may take its place.
             return None
         while len(self._open) >= self._most:
-            _, oldest = self._open.popitem(last=False)
-            _close(oldest)
+            self._close_oldest()
         handle = self._open[descriptor] = Handle(descriptor)
         return handle
 
@@ -63,7 +65,26 @@ class ReadFiles:
         """Return ``size`` bytes of the file from ``offset`` on, fewer at its end, though no more files may be open."""
         if self._separate is None:
             self._separate = SeparateFiles()
-        return self._separate.do(_read_once, path, offset, size)
+        try:
+            return self._separate.do(_read_once, path, offset, size)
+        except OSError as error:
+            if error.errno not in _NO_MORE:
+                raise
+            return self._read_in_anothers_place(path, offset, size, error)
+
+    def _read_in_anothers_place(self, path: Path, offset: int, size: int, reason: OSError) -> bytes:
+        """Close other files for this one, which is not certain to help."""
+        for _ in range(_TRIES):
+            self._close_oldest()
+            handle = self.take(path)
+            if handle is not None:
+                return _read(handle.descriptor, offset, size)
+        raise reason
+
+    def _close_oldest(self) -> None:
+        if self._open:
+            _, oldest = self._open.popitem(last=False)
+            _close(oldest)
 
     def release(self, handle: Handle) -> None:
         """Close a file, unless it is closed."""

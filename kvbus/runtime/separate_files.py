@@ -23,7 +23,8 @@ _CLOSE_RANGE_UNSHARE = 2
 class SeparateFiles:
     """Does work in such a thread, one piece at a time: some 60 µs more for each.
 
-    Where the system has none (macOS, Linux before 5.9) it is a thread like others: too many open files are an error.
+    Where there is no close_range(2) (macOS, Linux before 5.9, glibc before 2.34) it is a thread like others, and
+    too many open files are an error there, too.
     """
 
     def __init__(self) -> None:

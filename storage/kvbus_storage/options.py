@@ -53,8 +53,8 @@ class EngineOptions:
     written again and again, and a start that has more to replay."""
 
     segment_batches: int = 400_000
-    """Batches at which a log segment is full, at least 1. Default 400,000, which a start replays in some 2 s. More:
-    fewer flushes where the same few keys are written again and again, one at a time."""
+    """Log-structured engine: batches at which a log segment is full, at least 1. Default 400,000, which a start replays
+    in some 2 s. More: fewer flushes where the same few keys are written again and again, one at a time."""
 
     segment_age_s: float = 3600.0
     """Seconds after which a log segment is closed although it is not full, above 0. Default 3600."""
@@ -65,8 +65,8 @@ class EngineOptions:
 
     memory_bytes: int = 256 * _MIB
     """Memory for data, at least 1 MiB. Default 256 MiB. A memtable is flushed when it takes an eighth of it; another
-    eighth is for the one that waits for that, a quarter for single records that were read or written of late, and half
-    for blocks, filters and indexes of tables."""
+    eighth is for those that wait for that or were flushed last, a quarter for single records that were read or written
+    of late, and half for blocks, filters and indexes of tables."""
 
     compression: Compression = "lz4"
     """How blocks are stored. Default ``lz4``; ``zstd``: smaller and slower; ``none``. What it does not shrink by an

@@ -22,6 +22,7 @@ from tests.live.placed_nodes import DIE_WITH_PARENT
 
 _PACKAGES = {
     "fallocate": "util-linux",
+    "prlimit": "util-linux",
     "mkfs.ext4": "e2fsprogs",
     "mount": "mount",
     "nsenter": "util-linux",

@@ -10,6 +10,7 @@ from time import monotonic, sleep
 
 from kvbus.client import Client
 from tests.live.placed_nodes import DIE_WITH_PARENT, PlacedNodes, placed_nodes
+from tests.live.private_mounts import need_tools
 from tests.live.wire_socket import WireSocket
 
 # Of 256 files 64 are for tables; so slow a compaction leaves the small ones that flushes write.
@@ -46,6 +47,14 @@ def many_clients(address: str) -> Iterator[None]:
         yield
 
 
+def wait_until_full(nodes: PlacedNodes) -> None:
+    """Wait until the node has as many files open as it may."""
+    give_up = monotonic() + _STORM_SECONDS
+    while open_files(nodes) < _FILES:
+        assert monotonic() < give_up, open_files(nodes)
+        sleep(0.05)
+
+
 def open_files(nodes: PlacedNodes) -> int:
     """Return how many files the node has open."""
     pid = nodes.nodes["n1"].pid
@@ -53,21 +62,19 @@ def open_files(nodes: PlacedNodes) -> int:
 
 
 def test_a_node_whose_files_clients_take_up_serves_those_that_it_has(tmp_path: Path) -> None:
+    need_tools("setpriv", "prlimit")
     with placed_nodes(tmp_path, 1, _SETTINGS) as nodes:
         nodes.start({"n1": (*DIE_WITH_PARENT, "prlimit", f"--nofile={_FILES}:{_FILES}")})
         with nodes.client("n1") as client:
             keys = load(nodes, client)
             with many_clients(nodes.nodes["n1"].client):
-                give_up = monotonic() + _STORM_SECONDS
-                while open_files(nodes) < _FILES:
-                    assert monotonic() < give_up, open_files(nodes)
-                    sleep(0.05)
+                wait_until_full(nodes)
                 found = [reply.value or b"" for reply in map(client.get, keys)]
                 assert list(map(len, found)) == [_VALUE_BYTES] * len(keys)
                 large = sum(1 for _ in client.scan(with_values=True, page_keys=_LARGE_REPLY))
                 assert large == len(keys)
                 client.put(b"meanwhile", b"v")
-                assert open_files(nodes) == _FILES
+                wait_until_full(nodes)
             with nodes.client("n1", deadline_ms=10_000) as late:
                 assert late.get(b"meanwhile").value == b"v"
         assert nodes.stop("n1") == 0

@@ -29,6 +29,7 @@ PLAN = OutputPlan(first_number=1, lsn=9, guards=(), table_bytes=1 << 20, block_b
 some_keys = st.lists(st.sampled_from(KEYS), min_size=1, max_size=4)
 steps = st.one_of(
     st.tuples(st.just("put"), some_keys, st.binary(max_size=3)),
+    st.tuples(st.just("applied"), some_keys, st.binary(max_size=3)),
     st.tuples(st.just("purge"), some_keys, st.just(b"")),
     st.tuples(st.just("drop"), st.lists(st.sampled_from(KEYS), min_size=2, max_size=2), st.just(b"")),
 )
@@ -38,10 +39,16 @@ def written(history: Sequence[tuple[str, list[bytes], bytes]]) -> tuple[MemoryDi
     """Return a disk with one segment, where its records end, and what stands at each key after them."""
     disk, expected = MemoryDisk(), Memtable()
     engine = open_engine(disk, EngineOptions())
+    applied = 0
     for kind, keys, record in history:
-        if kind == "put":
+        if kind in ("put", "applied"):
             records = [record + b"%d" % place for place in range(len(keys))]
-            engine.apply(keys, records)
+            if kind == "put":
+                engine.apply(keys, records)
+            else:
+                applied += 1
+                engine.raft_log.append(1, applied, [1], [b"entry"])
+                engine.raft_log.apply(1, applied, keys, records)
             expected.put(keys, records)
         elif kind == "purge":
             engine.purge(keys)
@@ -125,3 +132,15 @@ def test_many_small_batches_are_flushed_before_a_start_would_take_long() -> None
     again, _ = opened(disk.kill(), LSM)
     assert again.stats()["applied_lsn"] == 12
     assert state_of(again) == {b"a": b"11"}
+
+
+def test_what_a_start_finds_in_the_log_counts_towards_its_flush() -> None:
+    disk, engine, worker = flushed(options=replace(LSM, segment_batches=5))
+    for life in range(4):
+        put(engine, b"a", record=b"%d" % life)
+        put(engine, b"b", record=b"%d" % life)
+        drain(worker)
+        assert engine.stats()["flushes"] == (1 if life == 2 else 0)
+        disk = disk.kill()
+        engine, worker = opened(disk, replace(LSM, segment_batches=5))
+    assert state_of(engine) == {b"a": b"3", b"b": b"3"}

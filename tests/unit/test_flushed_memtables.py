@@ -1,4 +1,4 @@
-"""Memtables that are in tables already: none is kept, and those that go do so bit by bit."""
+"""Memtables that are in tables already: they go bit by bit, the newest one's records to those at hand."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from kvbus_storage.options import SyncPolicy
 from tests.unit.lsm_workload import KEYS, TINY, Clock, State, opened, state_of, used_bytes
 
 GROUPS = (1, 2, 3)
-STEPS = 250
+STEPS = 300
 
 GroupView = tuple[HardState, int, int, int, tuple[bytes, ...], int]
 

@@ -1,8 +1,9 @@
-"""Records that were read or written of late stay at hand in front of memtables and tables, within their room."""
+"""Records that were read or written of late stay at hand in front of the tables, within their room."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -217,3 +218,50 @@ def test_while_much_waits_to_be_flushed_nothing_is_kept_at_hand() -> None:
     put(engine, b"new", record=b"newest")
     assert engine.multi_get([b"new", keys[0]]) == [b"newest", bytes(1000)]
     assert engine._recent.memory_bytes == 0
+
+
+def with_a_flushed_memtable(count: int) -> tuple[LsmEngine, list[bytes]]:
+    """Return an engine whose last memtable was flushed and has handed on nothing yet, and its keys."""
+    engine, worker = opened(MemoryDisk(), ROOMY)
+    keys = [b"%05d" % number for number in range(count)]
+    engine.apply(keys, [b"old"] * count)
+    engine.flush()
+    drain(worker)
+    return engine, keys
+
+
+def test_what_was_flushed_goes_over_to_what_is_at_hand_some_at_a_time() -> None:
+    engine, keys = with_a_flushed_memtable(3000)
+    at_hand = [0]
+    while engine._generations.flushed is not None:
+        put(engine, b"new")
+        at_hand.append(sum(1 for _ in engine._recent.items()))
+    assert {after - before for before, after in pairwise(at_hand[:-1])} == {16}
+    before = looks(engine)
+    assert engine.multi_get(keys) == [b"old"] * len(keys)
+    assert looks(engine) == before
+
+
+def test_a_node_that_idles_hands_on_more_and_one_large_commit_not_without_end() -> None:
+    engine, _ = with_a_flushed_memtable(3000)
+    engine.commit()
+    assert sum(1 for _ in engine._recent.items()) == 512
+    put(engine, b"large", record=bytes(1 << 19))
+    assert sum(1 for _ in engine._recent.items()) == 512 + 1024
+
+
+@pytest.mark.parametrize("is_frozen", [False, True])
+def test_what_was_replaced_meanwhile_does_not_come_back(is_frozen: bool) -> None:
+    engine, keys = with_a_flushed_memtable(40)
+    engine.apply(keys[:10], [b"new"] * 10)
+    engine.purge(keys[10:20])
+    if is_frozen:
+        engine.flush()
+    else:
+        engine.drop_range(keys[20], keys[30])
+    while engine._generations.flushed is not None:
+        engine.commit()
+    gone = 10 if is_frozen else 20
+    expected = [b"new"] * 10 + [None] * gone + [b"old"] * (30 - gone)
+    assert engine.multi_get(keys) == expected
+    assert not {key for key, _ in engine._recent.items()}.intersection(keys[:20])

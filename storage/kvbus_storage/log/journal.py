@@ -122,6 +122,10 @@ class Journal(Standing):
         """Whether anything was written to the open segment."""
         return self._log.segment_bytes > HEADER_BYTES
 
+    def resume(self, lsn: Lsn, size_bytes: int) -> None:
+        """Count ``size_bytes`` of closed segments, with batches behind ``lsn``, as if they were in the open one."""
+        self._first_lsn, self._carried_bytes = lsn, -size_bytes
+
     @property
     def is_ripe(self) -> bool:
         """Whether the open segment is full; what was only carried over from older ones does not count."""

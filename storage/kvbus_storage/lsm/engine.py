@@ -34,7 +34,7 @@ from kvbus_storage.removed import REMOVED
 from kvbus_storage.table.cache import BlockCache
 
 _LEAST_CACHE_BYTES = 1 << 20
-_HANDED_ON_AT_ONCE, _HANDED_ON_BYTES = 16, 128
+_HANDED_ON_AT_LEAST, _HANDED_ON_BYTES, _HANDED_ON_AT_MOST, _HANDED_ON_IDLY = 16, 128, 1024, 512
 _MAKES_UP_FOR = 4
 """A small record takes several times the bytes in memory that it takes in the log: Python's heads around it."""
 
@@ -95,6 +95,9 @@ class LsmEngine:
         self._maintenance.drops += recovered.drops
         # Segments that hold what is in the active memtable, but for the open one.
         self._segments = recovered.segments
+        frozen = self._generations.frozen
+        flushed_lsn = frozen[0].lsn if frozen else self._catalog.flushed_lsn
+        self._journal.resume(Lsn(flushed_lsn), sum(end for _, end in self._segments))
         self._on_full: Callable[[], object] = self._maintenance.flush_next
         self._maintenance.catch_up()
         self._share_memory()
@@ -225,7 +228,7 @@ class LsmEngine:
             self.flush()
 
     def when_full(self, act: Callable[[], object]) -> None:
-        """Have ``act`` called when a memtable is full: it is to call :meth:`flush_due` soon."""
+        """Have ``act`` called when a memtable or its segment is full: it is to call :meth:`flush_due` soon."""
         self._on_full = act
 
     @property
@@ -327,11 +330,12 @@ class LsmEngine:
     def _tidy_memory(self, added_bytes: int) -> None:
         """Let records go over from the memtable that was flushed to those at hand, and free what counts no more.
 
-        A commit of ``added_bytes`` does a share of it that is not much more than its own work.
+        A commit of ``added_bytes`` does a share of it that is little beside its own work.
         """
         generations = self._generations
         if generations.flushed is not None:
-            self._recent.keep(generations.hand_on(_HANDED_ON_AT_ONCE + added_bytes // _HANDED_ON_BYTES))
+            share = _HANDED_ON_AT_LEAST + added_bytes // _HANDED_ON_BYTES
+            self._recent.keep(generations.hand_on(min(share, _HANDED_ON_AT_MOST) if added_bytes else _HANDED_ON_IDLY))
         else:
             self._recent.make_room()
         if generations.leaving:
@@ -363,7 +367,7 @@ class LsmEngine:
         options = self._options
         left = options.tables_bytes - self._tables_memory()
         self._cache.resize(max(left, _LEAST_CACHE_BYTES))
-        waiting = sum(each.memtable.memory_bytes for each in self._generations.frozen)
+        waiting = self._generations.waiting_bytes
         room_bytes = options.recent_bytes + min(left, 0) + min(options.memtable_bytes - waiting, 0)
         self._recent.room_bytes = max(room_bytes, 0)
 

@@ -49,9 +49,13 @@ class Generations:
     @property
     def memory_bytes(self) -> int:
         """Memory that all of them take, about."""
-        memtables = [self.active, *(each.memtable for each in self.frozen), *self.leaving]
+        return self.active.memory_bytes + self.waiting_bytes + sum(each.memory_bytes for each in self.leaving)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Memory of those that wait to be flushed, and of what is left of the one that was flushed last."""
         flushed_bytes = self.flushed.memory_bytes if self.flushed is not None else 0
-        return sum(each.memory_bytes for each in memtables) + flushed_bytes
+        return sum(each.memtable.memory_bytes for each in self.frozen) + flushed_bytes
 
     @property
     def has_removals(self) -> bool:

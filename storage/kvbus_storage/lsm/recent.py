@@ -43,7 +43,7 @@ class RecentRecords:
         return self._table.memory_bytes
 
     def keep(self, found: Mapping[bytes, bytes]) -> int:
-        """Note what was found below all memtables; return the bytes it takes.
+        """Note what stands at keys that no memtable knows; return the bytes it takes.
 
         Of more than there is room for, the rest is not kept.
         """

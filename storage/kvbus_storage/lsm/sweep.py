@@ -13,6 +13,9 @@ from kvbus_storage.log.journal import Journal
 from kvbus_storage.lsm.catalog import Catalog, remove_files
 from kvbus_storage.room import is_lack_of_room
 
+# Beyond, the log fills ahead itself: a spare takes disk space, and a flush waits while zeros are written to it.
+_MOST_SPARE_BYTES = 64 << 20
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepTask:
@@ -52,7 +55,7 @@ class Sweeper:
             disk=self._disk,
             names=names,
             spare=self._journal.wanted_spare if segment_number(names[-1]) is not None else None,
-            spare_bytes=self.flushed_segment_bytes + FILL_STEP_BYTES,
+            spare_bytes=min(self.flushed_segment_bytes, _MOST_SPARE_BYTES) + FILL_STEP_BYTES,
             one_by_one=one_by_one,
         )
 
