@@ -10,9 +10,9 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from typing import TypeVar, TypeVarTuple
 
-Arguments = ParamSpec("Arguments")
+Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
 
 _AFTER_STANDARD_STREAMS = 3
@@ -30,9 +30,9 @@ class SeparateFiles:
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "separate-files", initializer=_leave_the_table)
 
-    def do(self, work: Callable[Arguments, Result], *arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
+    def do(self, work: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
         """Return what ``work`` returns, or raise what it raises; a descriptor is of no use outside."""
-        return self._thread.submit(work, *arguments, **options).result()
+        return self._thread.submit(work, *arguments).result()
 
 
 def _leave_the_table() -> None:

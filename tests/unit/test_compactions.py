@@ -183,6 +183,24 @@ def test_level_0_is_compacted_only_where_it_is_deep() -> None:
     assert tables.find(b"a") == b"2"
 
 
+def test_of_many_runs_over_each_other_the_oldest_go_down_first() -> None:
+    tables, picker = Tables(), Picker(OPTIONS)
+    for number in range(20):
+        tables.add(0, {b"a": b"%d" % number, b"%02d" % number: b""})
+    taken: list[int] = []
+    while (picked := picker.pick(tables.levels)) is not None:
+        taken.append(
+            sum(
+                table.number in {each.number for run in tables.levels.level(0) for each in run.tables}
+                for table in picked.tables
+            )
+        )
+        tables.compact(picked)
+        assert tables.find(b"a") == b"19"
+    assert taken == [8, 8, 4]
+    assert tables.state() == {b"a": b"19", **{b"%02d" % number: b"" for number in range(20)}}
+
+
 def test_removal_is_kept_over_an_older_state_and_dropped_over_nothing() -> None:
     tables, picker = Tables(), Picker(OPTIONS)
     tables.add(2, {b"a": b"old", b"c": b"old"})

@@ -91,7 +91,9 @@ class Newest:
     def _fresh(self, keys: list[bytes]) -> set[bytes]:
         """Return those of ``keys`` of which nothing newer says what stands there."""
         fresh = set(keys).difference(self.records)
-        for start, end in self._dropped if fresh else ():
+        for start, end in self._dropped:
+            if not fresh:
+                break
             fresh = {key for key in fresh if not start <= key < end}
         return fresh
 

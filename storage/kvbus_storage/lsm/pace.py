@@ -9,7 +9,7 @@ from kvbus_storage.options import EngineOptions
 _WAITING, _DEEP = 2, 4
 """Memtables that may wait, and times ``level0_runs`` that level 0 may be deep, before writers rest."""
 _REST_SECONDS, _LONGEST_REST_SECONDS = 0.002, 0.1
-_DOUBLINGS = 5
+_DOUBLINGS = 6
 _RETRY_SECONDS = 1.0
 """Seconds before the next job after one that found the disk full."""
 _URGENT = 3
@@ -32,15 +32,11 @@ class Pace:
     def weigh(self, waiting: int, depth: int) -> None:
         """Take note of ``waiting`` memtables and level 0's ``depth``: the more of either, the longer writers rest.
 
-        A run more takes time, a memtable that waits takes memory: with each of those the rest doubles.
+        Each memtable that waits about doubles it, and so does every ``level0_runs`` runs.
         """
         is_behind = waiting > 1 or depth > self._options.level0_runs
         self.is_gentle = self._options.sync == "batch" and not is_behind
-        deep = max(depth / self._options.level0_runs - _DEEP, 0)
-        self.rest_seconds = min(deep * _REST_SECONDS, _LONGEST_REST_SECONDS)
-        if waiting > _WAITING:
-            longer = _REST_SECONDS * 2 ** min(waiting - _WAITING - 1, _DOUBLINGS)
-            self.rest_seconds = max(self.rest_seconds, longer)
+        self.rest_seconds = max(_rest(waiting - _WAITING), _rest(depth / self._options.level0_runs - _DEEP))
 
     def compacts(self, read_bytes: int) -> None:
         """Take note of a compaction that begins: its bytes are its share of time."""
@@ -57,3 +53,8 @@ class Pace:
     def may_compact(self, depth: int) -> bool:
         """Say whether the last compaction's share of time is over, or level 0 so deep that it presses."""
         return self._clock() >= self._rests_until or depth >= _URGENT * self._options.level0_runs
+
+
+def _rest(too_many: float) -> float:
+    """Return the rest in seconds for what there is too much of, 0 and less for none."""
+    return min(_REST_SECONDS * (2 ** min(max(too_many, 0), _DOUBLINGS) - 1), _LONGEST_REST_SECONDS)

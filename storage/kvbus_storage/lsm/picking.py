@@ -1,7 +1,7 @@
 """What to compact next: the level whose size is furthest over its target, and a bounded part of it. Pure.
 
 Level 0 is picked by its depth, the number of runs that lie over each other between two guards. So one compaction takes
-what lies between two guards, never the whole of level 1.
+what lies between two guards, never the whole of level 1, and of many runs the oldest.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from kvbus_storage.options import EngineOptions
 from kvbus_storage.table.table import Table
 
 _GUARDS_A_LEVEL = 4
+_RUNS_AT_ONCE = 4
+"""Times ``level0_runs`` that one compaction reads: a block of each is in memory, and a flush waits meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +93,7 @@ class Picker:
         return list(zip(depths, sizes, range(len(depths)), strict=True))
 
     def _depths(self, levels: Levels, avoid: Collection[int]) -> Iterator[Compaction]:
-        """Yield what lies between two guards of level 0 and below it, the deepest first.
+        """Yield what lies between two guards of level 0 and below it, the deepest first, of many runs the oldest.
 
         Where tables to avoid are in the way, the runs above them are put together within level 0.
         """
@@ -111,9 +113,10 @@ class Picker:
             while (wider := _overlapping(runs, chosen)) != chosen:
                 chosen = wider
             there = [(run.number, tables) for run, tables in zip(runs, chosen, strict=True) if tables]
-            whole = self._compaction(levels, [tables for _, tables in there], 1)
-            if not _meets(whole.tables, avoid):
-                yield whole
+            oldest = there[-_RUNS_AT_ONCE * self._options.level0_runs :]
+            downwards = self._compaction(levels, [tables for _, tables in oldest], 1)
+            if not _meets(downwards.tables, avoid):
+                yield downwards
                 continue
             above = list(takewhile(lambda each: not _meets(each[1], avoid), there))
             if len(above) > 1 and len(above) >= self._options.level0_runs:
