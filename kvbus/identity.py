@@ -3,17 +3,19 @@
 ``node.json`` is replaced in one durable step at every start, so that an incarnation is never used twice, and at a
 clean stop, which hands the version hold on to the next start.
 
-A directory's first incarnation is the minutes since 2025, each later start's is one more. So a directory that replaces
-a lost one begins above it, and gives no version number again that peers or clients still hold, as long as the node was
-not started more often than once a minute over the lost one's life, and its clock is not behind that one's start.
+A directory's first incarnation is the quarter minutes since 2025, each later start's is one more. So a directory that
+replaces a lost one begins above it, and gives no version number again that clients still hold, as long as the node was
+not started more often than four times a minute over the lost one's life, and its clock is not behind that one's start.
 
 A copy that was put in the directory's place knows nothing of what came after it. It is recognised by the disk's stamp,
-begins above the minutes, too, with room for starts within the last minutes, and takes over no hold.
+takes over no hold, and begins above every incarnation that there may have been: none is used that is 256 or more ahead
+of the clock, and a start that would be waits for the next quarter minute, as a copy's first one always does.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import cast
@@ -23,13 +25,19 @@ from kvbus.errors import ConfigError, CorruptionError
 from kvbus.ports.disk import HeldDisk
 from kvbus.wire.handshake import Known
 
+logger = logging.getLogger(__name__)
+
 _PATH = "node.json"
 _FORMAT = 1
 _YEAR_2025_MS = 1_735_689_600_000
-_MINUTE_MS = 60_000
-_COPY_STARTS = 64
-_INCARNATION_BITS = 24
+_UNIT_MS = 15_000
+_MOST_AHEAD = 256
+_INCARNATION_BITS = 26
 """What is left of a version epoch's 64 bits above a start's own count."""
+
+
+def do_not_wait(seconds: float) -> None:
+    """Stand for a wait where time is not real, or where no copies are started."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,11 +68,14 @@ class IdentityFile:
         self._path_shown = path_shown
         self._mint = mint
 
-    def start(self, cluster: str, name: str, layout: str, wall_ms: int) -> Papers:
+    def start(
+        self, cluster: str, name: str, layout: str, wall_ms: int, wait: Callable[[float], object] = do_not_wait
+    ) -> Papers:
         """Mint the papers in an empty directory or check the present ones; raise the incarnation, durably.
 
-        ``wall_ms`` is the wall clock in ms since 1970; only an empty directory and a copy need it. The result still
-        carries the hold that a clean stop handed on; on the disk it is used up.
+        ``wall_ms`` is the wall clock in ms since 1970; only an empty directory and a copy depend on it. ``wait`` waits
+        some seconds, at most a quarter minute, before the incarnation may be used. The result still carries the hold
+        that a clean stop handed on; on the disk it is used up.
 
         Raises:
             ConfigError: the directory belongs to another node, cluster or layout; or it is empty or a copy, and the
@@ -76,7 +87,8 @@ class IdentityFile:
         except FileNotFoundError:
             if any(name != "LOCK" for name in self._disk.list()):
                 raise ConfigError(
-                    f"{self._path_shown} has files but no {_PATH}; give the node its own data directory or an empty one"
+                    f"{self._path_shown} has files but no {_PATH}; put that back, "
+                    "or give the node its own data directory or an empty one"
                 ) from None
             papers = self._minted(cluster, name, layout, wall_ms)
         if papers.cluster != cluster:
@@ -95,32 +107,36 @@ class IdentityFile:
             )
         started = replace(papers, incarnation=papers.incarnation + 1)
         if papers.stamp != self._disk.stamp():
-            least = self._minutes(wall_ms) + _COPY_STARTS
+            least = self._units(wall_ms) + _MOST_AHEAD
             started = replace(started, incarnation=max(started.incarnation, least), hold_floor=None)
+        if started.incarnation - (wall_ms - _YEAR_2025_MS) // _UNIT_MS == _MOST_AHEAD:
+            # Any further ahead the clock was set back, and to wait for it may take for ever.
+            seconds = (_UNIT_MS - (wall_ms - _YEAR_2025_MS) % _UNIT_MS) / 1000
+            logger.warning("waiting %.0f s, so that no version number is given twice", seconds)
+            wait(seconds)
         started = replace(started, stamp=self._disk.restamp())
         self.save(replace(started, hold_floor=None))
         return started
 
     def _minted(self, cluster: str, name: str, layout: str, wall_ms: int) -> Papers:
         """Return the papers as they were before the directory's first start."""
-        minutes = self._minutes(wall_ms)
         return Papers(
             cluster=cluster,
             name=name,
             layout=layout,
             node_id=self._mint(),
-            incarnation=minutes - 1,
+            incarnation=self._units(wall_ms) - 1,
             stamp=self._disk.stamp(),
         )
 
-    def _minutes(self, wall_ms: int) -> int:
-        minutes = (wall_ms - _YEAR_2025_MS) // _MINUTE_MS
-        if not 0 < minutes < 1 << _INCARNATION_BITS:
+    def _units(self, wall_ms: int) -> int:
+        units = (wall_ms - _YEAR_2025_MS) // _UNIT_MS
+        if not 0 < units < 1 << _INCARNATION_BITS:
             raise ConfigError(
-                f"this machine's clock is {minutes} minutes past 2025-01-01T00:00Z; set it right and start again: "
+                f"this machine's clock is {units // 4} minutes past 2025-01-01T00:00Z; set it right and start again: "
                 "a data directory that is new, or was copied here, counts its version numbers from there"
             )
-        return minutes
+        return units
 
     def save(self, papers: Papers) -> None:
         """Replace ``node.json`` durably."""

@@ -9,7 +9,7 @@ import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
-from time import monotonic, time
+from time import monotonic, sleep, time
 
 import structlog
 
@@ -79,7 +79,7 @@ class Server:
         self._metrics = Metrics()
         self._disk = OsDisk(config.data_dir)
         self._identity = IdentityFile(self._disk, config.data_dir)
-        self._papers = self._identity.start(config.cluster, config.name, layout(config), int(time() * 1000))
+        self._papers = self._identity.start(config.cluster, config.name, layout(config), int(time() * 1000), sleep)
         self._stop = asyncio.Event()
 
     async def run(self) -> int:

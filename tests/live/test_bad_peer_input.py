@@ -17,6 +17,7 @@ from kvbus.core.columns import pack_column
 from kvbus.core.ring import key_hash
 from kvbus.core.types import Epoch
 from kvbus.wire.peer_frames import MAX_FRAME_BYTES, MAX_FRAMES, PEER_PROTOCOL_VERSION, Hello, pack_head
+from kvbus_modes.ap.mode import EPOCH_BITS
 from tests.live.local_cluster import LocalCluster
 from tests.live.wire_socket import WireSocket, code_of
 
@@ -208,7 +209,7 @@ def test_lying_answers_to_what_is_under_way_end_in_honest_errors(cluster: LocalC
     incarnation = _hello(cluster, "n1").incarnation
     lies: list[bytes] = []
     for number in range(400):
-        batch = (incarnation << 40) + number
+        batch = (incarnation << EPOCH_BITS) + number
         for kind, payload in (
             (READ_ANSWER, pack_column([_one_sibling(b"garbage!")])),
             (READ_ANSWER, pack_column([b"\xff" * 40])),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from random import Random
 
 import pytest
 
@@ -12,8 +13,8 @@ from kvbus.sim.disk import MemoryDisk
 from kvbus.wire.handshake import Known
 
 YEAR_2025_MS = 1_735_689_600_000
-MINUTE_MS = 60_000
-NOW_MS = YEAR_2025_MS + 1000 * MINUTE_MS
+UNIT_MS = 15_000
+NOW_MS = YEAR_2025_MS + 1000 * UNIT_MS
 
 
 def papers_on(disk: MemoryDisk) -> IdentityFile:
@@ -28,28 +29,28 @@ def test_every_start_raises_the_incarnation_and_keeps_the_id() -> None:
     assert first.node_id == second.node_id
 
 
-def test_a_new_directorys_first_incarnation_is_the_minutes_since_2025_and_later_ones_only_count_on() -> None:
+def test_a_new_directorys_first_incarnation_is_the_quarter_minutes_since_2025_and_later_ones_only_count_on() -> None:
     disk = MemoryDisk()
-    for minutes, incarnation in ((1000, 1000), (5000, 1001), (2, 1002)):
-        started = papers_on(disk).start("demo", "n1", "three", YEAR_2025_MS + minutes * MINUTE_MS + 999)
+    for units, incarnation in ((1000, 1000), (5000, 1001), (2, 1002)):
+        started = papers_on(disk).start("demo", "n1", "three", YEAR_2025_MS + units * UNIT_MS + 999)
         assert started.incarnation == incarnation
 
 
-def test_an_emptied_directory_begins_above_all_the_starts_that_it_had_at_most_one_a_minute() -> None:
+def test_an_emptied_directory_begins_above_all_the_starts_that_it_had_at_most_four_a_minute() -> None:
     lost = MemoryDisk()
-    used = [papers_on(lost).start("demo", "n1", "three", NOW_MS + n * MINUTE_MS).incarnation for n in range(5)]
-    again = papers_on(MemoryDisk()).start("demo", "n1", "three", NOW_MS + 5 * MINUTE_MS)
+    used = [papers_on(lost).start("demo", "n1", "three", NOW_MS + n * UNIT_MS).incarnation for n in range(5)]
+    again = papers_on(MemoryDisk()).start("demo", "n1", "three", NOW_MS + 5 * UNIT_MS)
     assert again.incarnation > max(used)
 
 
-@pytest.mark.parametrize("wall_ms", [0, YEAR_2025_MS - 1, YEAR_2025_MS + (MINUTE_MS << 24)])
+@pytest.mark.parametrize("wall_ms", [0, YEAR_2025_MS - 1, YEAR_2025_MS + (UNIT_MS << 26)])
 def test_a_new_directory_is_not_made_by_a_clock_that_must_be_wrong(wall_ms: int) -> None:
     disk = MemoryDisk()
     with pytest.raises(ConfigError, match="clock"):
         papers_on(disk).start("demo", "n1", "three", wall_ms)
     assert disk.list() == []
-    first = papers_on(disk).start("demo", "n1", "three", YEAR_2025_MS + (MINUTE_MS << 24) - 1)
-    assert first.incarnation == (1 << 24) - 1
+    first = papers_on(disk).start("demo", "n1", "three", YEAR_2025_MS + (UNIT_MS << 26) - 1)
+    assert first.incarnation == (1 << 26) - 1
     papers_on(disk).start("demo", "n1", "three", wall_ms)
 
 
@@ -103,7 +104,7 @@ def test_a_copy_put_in_the_directorys_place_begins_above_it_and_takes_over_no_ho
     copy = disk.kill()
     used = [papers_on(disk).start("demo", "n1", "three", NOW_MS).incarnation for _ in range(starts_since)]
     copy.stamped = "another directory"
-    restored = papers_on(copy).start("demo", "n1", "three", NOW_MS + minutes_since * MINUTE_MS)
+    restored = papers_on(copy).start("demo", "n1", "three", NOW_MS + minutes_since * 4 * UNIT_MS)
     assert restored.incarnation > max(used)
     assert (restored.node_id, restored.hold_floor) == (papers.node_id, None)
     again = papers_on(copy).start("demo", "n1", "three", NOW_MS)
@@ -116,3 +117,57 @@ def test_a_copy_is_not_started_by_a_clock_that_must_be_wrong() -> None:
     disk.stamped = "another directory"
     with pytest.raises(ConfigError, match="clock"):
         papers_on(disk).start("demo", "n1", "three", 0)
+
+
+class Life:
+    """A directory, its clock and the one copy of it; ``used`` are the incarnations that a node has served with."""
+
+    def __init__(self) -> None:
+        self.now_ms = NOW_MS
+        self.used: list[int] = []
+        self.disk = MemoryDisk()
+        self.start()
+        self.copy = self.disk.kill()
+
+    def start(self, *, is_killed_while_it_waits: bool = False) -> None:
+        def wait(seconds: float) -> None:
+            assert 0 < seconds <= UNIT_MS / 1000
+            if is_killed_while_it_waits:
+                raise KeyboardInterrupt
+            self.now_ms += round(seconds * 1000)
+
+        try:
+            started = papers_on(self.disk).start("demo", "n1", "three", self.now_ms, wait)
+        except KeyboardInterrupt:
+            return
+        self.used.append(started.incarnation)
+
+    def put_copy_in_place(self) -> None:
+        self.disk = self.copy.kill()
+        self.disk.stamped = "another directory"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_incarnation_is_used_twice_whatever_copies_and_starts_there_are(seed: int) -> None:
+    random, life = Random(seed), Life()
+    for _ in range(random.choice([20, 400])):
+        if random.random() < 0.1:
+            life.put_copy_in_place()
+        for _ in range(random.choice([0, 1, 1, 4, 300])):
+            life.start(is_killed_while_it_waits=random.random() < 0.1)
+            life.now_ms += random.choice([0, 1, 700, 20_000])
+    assert len(set(life.used)) == len(life.used)
+
+
+def test_waits_are_for_copies_and_for_starts_in_bursts_alone() -> None:
+    disk, waits = MemoryDisk(), list[float]()
+    for _ in range(257):
+        papers_on(disk).start("demo", "n1", "three", NOW_MS, waits.append)
+    assert waits == [15.0]
+
+
+def test_a_start_does_not_wait_for_a_clock_that_was_set_back() -> None:
+    disk, waits = MemoryDisk(), list[float]()
+    for now_ms in (NOW_MS, NOW_MS - 300 * UNIT_MS, 0):
+        papers_on(disk).start("demo", "n1", "three", now_ms, waits.append)
+    assert waits == []

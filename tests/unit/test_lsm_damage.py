@@ -268,7 +268,8 @@ def test_table_that_cannot_be_opened_is_damage_to_an_explanation_too() -> None:
             look_up(b"a")
 
 
-def test_level_0_stays_shallow_above_a_damaged_table() -> None:
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_level_0_stays_shallow_above_a_damaged_table(is_gone: bool) -> None:
     disk = MemoryDisk()
     engine, worker = opened(disk, OPTIONS)
 
@@ -279,7 +280,10 @@ def test_level_0_stays_shallow_above_a_damaged_table() -> None:
 
     flush(0)
     (name,) = table_names(disk)
-    disk.files[name].data[5] ^= 0xFF
+    if is_gone:
+        disk.remove(name)
+    else:
+        disk.files[name].data[5] ^= 0xFF
     for number in range(1, 40):
         flush(number)
     stats = engine.stats()

@@ -42,7 +42,7 @@ OPERATIONS: Mapping[str, frozenset[str]] = {
     "delete": frozenset({"w", "pw", "cl", "ctx", "receipt"}),
     "scan": frozenset({"r", "pr", "cl", "receipt"}),
 }
-EPOCH_BITS = 40
+EPOCH_BITS = 38
 """A version epoch is the node's incarnation in the upper bits and a count in these: a durable block a start."""
 PROBE_SECONDS = 1.0
 _RETRY_AFTER_MS = 20

@@ -82,7 +82,7 @@ def recover_log(disk: Disk, base: int, sink: Sink) -> LogTail:
         disk.remove(segment_name(segments.pop()))
         headers.pop()
     if not segments and base > 1:
-        raise _damage(base, 0, "the segment that log-base names is missing")
+        raise _damage(base, 0, "the segment that the manifest or log-base names is missing")
     end, last_lsn = 0, 0
     sizes: dict[int, int] = {}
     for index, segment in enumerate(segments):

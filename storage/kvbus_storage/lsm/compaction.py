@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
+from kvbus.errors import CorruptionError
 from kvbus.ports.disk import Disk, ReadFile
 from kvbus_storage.lsm.merge import Chunk, merge
 from kvbus_storage.removed import REMOVED
@@ -69,10 +70,18 @@ def table_chunks(file: ReadFile, index: Index, name: str) -> Iterator[Chunk]:
 def _run(disk: Disk, tables: Sequence[Input], give_way: Callable[[], object]) -> Iterator[Chunk]:
     for table in tables:
         name = table_name(table.number)
-        with closing(disk.open(name)) as file:
+        with closing(_open(disk, name)) as file:
             for chunk in table_chunks(file, read_index(file, read_footer(file, name), name), name):
                 yield _without_hidden(chunk, table.hidden) if table.hidden else chunk
                 give_way()
+
+
+def _open(disk: Disk, name: str) -> ReadFile:
+    try:
+        return disk.open(name)
+    except FileNotFoundError as error:
+        # A manifest names it, and nothing of the engine's removes what a job reads.
+        raise CorruptionError("the table is missing", name, 0) from error
 
 
 def _without_hidden(chunk: Chunk, hidden: tuple[tuple[bytes, bytes], ...]) -> Chunk:
