@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 _PATH = "node.json"
 _FORMAT = 1
 _YEAR_2025_MS = 1_735_689_600_000
-_UNIT_MS = 15_000
+_QUARTER_MINUTE_MS = 15_000
 _MOST_AHEAD = 256
 _INCARNATION_BITS = 26
 """What is left of a version epoch's 64 bits above a start's own count."""
@@ -107,11 +107,12 @@ class IdentityFile:
             )
         started = replace(papers, incarnation=papers.incarnation + 1)
         if papers.stamp != self._disk.stamp():
-            least = self._units(wall_ms) + _MOST_AHEAD
+            least = self._quarter_minutes(wall_ms) + _MOST_AHEAD
             started = replace(started, incarnation=max(started.incarnation, least), hold_floor=None)
-        if started.incarnation - (wall_ms - _YEAR_2025_MS) // _UNIT_MS == _MOST_AHEAD:
+        quarter_minutes, past_ms = divmod(wall_ms - _YEAR_2025_MS, _QUARTER_MINUTE_MS)
+        if started.incarnation - quarter_minutes == _MOST_AHEAD:
             # Any further ahead the clock was set back, and to wait for it may take for ever.
-            seconds = (_UNIT_MS - (wall_ms - _YEAR_2025_MS) % _UNIT_MS) / 1000
+            seconds = (_QUARTER_MINUTE_MS - past_ms) / 1000
             logger.warning("waiting %.0f s, so that no version number is given twice", seconds)
             wait(seconds)
         started = replace(started, stamp=self._disk.restamp())
@@ -125,18 +126,18 @@ class IdentityFile:
             name=name,
             layout=layout,
             node_id=self._mint(),
-            incarnation=self._units(wall_ms) - 1,
+            incarnation=self._quarter_minutes(wall_ms) - 1,
             stamp=self._disk.stamp(),
         )
 
-    def _units(self, wall_ms: int) -> int:
-        units = (wall_ms - _YEAR_2025_MS) // _UNIT_MS
-        if not 0 < units < 1 << _INCARNATION_BITS:
+    def _quarter_minutes(self, wall_ms: int) -> int:
+        elapsed = (wall_ms - _YEAR_2025_MS) // _QUARTER_MINUTE_MS
+        if not 0 < elapsed < 1 << _INCARNATION_BITS:
             raise ConfigError(
-                f"this machine's clock is {units // 4} minutes past 2025-01-01T00:00Z; set it right and start again: "
+                f"this machine's clock is {elapsed // 4} minutes past 2025-01-01T00:00Z; set it right and start again: "
                 "a data directory that is new, or was copied here, counts its version numbers from there"
             )
-        return units
+        return elapsed
 
     def save(self, papers: Papers) -> None:
         """Replace ``node.json`` durably."""
